@@ -1,0 +1,23 @@
+"""The errors a user may meet. Each message names the place, the value and what is allowed."""
+
+from __future__ import annotations
+
+
+class MetarlError(ValueError):
+    """Base of every error caused by input: the command line prints it and exits with code 2."""
+
+
+class ConfigError(MetarlError):
+    """A configuration key or value is wrong, or a run directory does not fit the configuration."""
+
+
+class TaskError(MetarlError):
+    """A task lies outside its space, or a task distribution cannot be found or breaks its contract."""
+
+
+class CheckpointError(MetarlError):
+    """A checkpoint is missing, damaged or belongs to another configuration."""
+
+
+class EnvironmentFault(RuntimeError):
+    """An environment misbehaved while running (raised, hung, gave NaN or a wrong shape); exit code 1."""

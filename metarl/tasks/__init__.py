@@ -1,0 +1,31 @@
+"""Task distributions: what a task is, how tasks are drawn, and how environments are built for them.
+
+This package imports neither torch nor ray; built-in and third-party families use it alike.
+"""
+
+from metarl.tasks.batch import EnvBatch, SingleTaskEnv, TaskBatch
+from metarl.tasks.distribution import Anchors, Parameter, TaskDistribution
+from metarl.tasks.priors import Choice, InDisc, LogUniform, Mixture, OnSphere, Prior, Uniform
+from metarl.tasks.registry import available_distributions, load_distribution
+from metarl.tasks.task import SPLITS, Split, Task
+
+__all__ = [
+    "SPLITS",
+    "Anchors",
+    "Choice",
+    "EnvBatch",
+    "InDisc",
+    "LogUniform",
+    "Mixture",
+    "OnSphere",
+    "Parameter",
+    "Prior",
+    "SingleTaskEnv",
+    "Split",
+    "Task",
+    "TaskBatch",
+    "TaskDistribution",
+    "Uniform",
+    "available_distributions",
+    "load_distribution",
+]

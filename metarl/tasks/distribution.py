@@ -1,0 +1,159 @@
+"""TaskDistribution: p(T), its splits, and how to build environments for its tasks."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import gymnasium
+import numpy as np
+
+from metarl.errors import TaskError
+from metarl.tasks.batch import EnvBatch, TaskBatch
+from metarl.tasks.priors import Prior
+from metarl.tasks.task import SPLITS, Split, Task, Value
+
+_MAX_REJECTIONS = 10_000
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One named parameter of a task.
+
+    `prior` gives the training range. `test` replaces it for the test split (interpolation protocols);
+    without it, test tasks come from the same prior but never coincide with a training task. `ood` is
+    the range outside the training range; parameters without one keep their prior in the ood split.
+    """
+
+    name: str
+    prior: Prior
+    unit: str = ""
+    test: Prior | None = None
+    ood: Prior | None = None
+
+    def prior_of(self, split: Split) -> Prior:
+        if split == "test":
+            return self.test or self.prior
+        return (self.ood or self.prior) if split == "ood" else self.prior
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Reference returns per episode that give a number its meaning; None where not known.
+
+    `nothing`: zero actions. `task_blind`: the best policy that cannot know the task. `expert`: the best
+    known policy that knows the task. `source` says where each figure comes from.
+    """
+
+    nothing: float | None = None
+    task_blind: float | None = None
+    expert: float | None = None
+    source: str = ""
+
+    def normalise(self, value: float) -> float | None:
+        """(value - task_blind) / (expert - task_blind): 0 = best task-blind policy, 1 = expert."""
+        if self.task_blind is None or self.expert is None or self.expert == self.task_blind:
+            return None
+        return (value - self.task_blind) / (self.expert - self.task_blind)
+
+
+class TaskDistribution(ABC):
+    """p(T): named parameters with priors, disjoint splits, and environments for a task.
+
+    A subclass sets `name`, `parameters` and `horizon` and implements `make`. Instances are picklable
+    and cheap: they cross process boundaries, environments do not.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    parameters: tuple[Parameter, ...]
+    horizon: int
+
+    @property
+    def anchors(self) -> Anchors:
+        return Anchors()
+
+    @abstractmethod
+    def make(self, task: Task) -> gymnasium.Env:
+        """A fresh environment of this task. Its `reset()` must never change the task."""
+
+    def make_batch(self, tasks: Sequence[Task]) -> TaskBatch:
+        """One environment per entry of `tasks`, stepped together, without autoreset."""
+        return EnvBatch(self.make, tasks)
+
+    # --- tasks -----------------------------------------------------------------------------------
+
+    def task(self, **values: Value) -> Task:
+        """The task with exactly these values; TaskError where a name or a value is not allowed."""
+        names = [p.name for p in self.parameters]
+        if set(values) != set(names):
+            raise TaskError(f"{self.name}: a task needs exactly the parameters {names}, got {sorted(values)}")
+        for parameter in self.parameters:
+            priors = [parameter.prior_of(split) for split in SPLITS]
+            if not any(prior.contains(values[parameter.name]) for prior in priors):
+                allowed = " or ".join(dict.fromkeys(str(prior) for prior in priors))
+                raise TaskError(f"{self.name}: {parameter.name}={values[parameter.name]} lies outside {allowed}")
+        return Task.of(self.name, {name: values[name] for name in names})
+
+    def finite_tasks(self) -> tuple[Task, ...] | None:
+        """Every task of the training range where there are finitely many, else None."""
+        options = [parameter.prior.options for parameter in self.parameters]
+        if any(o is None for o in options):
+            return None
+        names = [p.name for p in self.parameters]
+        combinations = itertools.product(*(o for o in options if o is not None))
+        return tuple(Task.of(self.name, dict(zip(names, c, strict=True))) for c in combinations)
+
+    @property
+    def splits_coincide(self) -> bool:
+        """True where train and test hold the same tasks (finite families): results then show no generalisation."""
+        return self.finite_tasks() is not None and all(p.test is None for p in self.parameters)
+
+    @property
+    def has_ood(self) -> bool:
+        return any(parameter.ood is not None for parameter in self.parameters)
+
+    def split_of(self, task: Task) -> tuple[Split, ...]:
+        """The splits a task belongs to: exactly one, but for finite families whose train and test coincide."""
+        inside = all(p.prior.contains(task[p.name]) for p in self.parameters)
+        in_test_range = all(p.prior_of("test").contains(task[p.name]) for p in self.parameters)
+        if any(p.test is not None for p in self.parameters):
+            if inside:
+                return ("train",)
+            return ("test",) if in_test_range else ("ood",)
+        if not inside:
+            return ("ood",)
+        if self.splits_coincide:
+            return ("train", "test")
+        return ("test",) if task.fingerprint() % 4 == 0 else ("train",)
+
+    def sample(self, split: Split, n: int, seed: int | Sequence[int]) -> tuple[Task, ...]:
+        """`n` tasks of a split; a function of (split, seed) alone, and a prefix of any longer draw.
+
+        Continuous families are split by a hash of the values, a quarter of the space being test, so no
+        seed can ever draw a training task as a test task. Finite families are dealt out in shuffled
+        rounds, so that every task comes up equally often.
+        """
+        if split not in SPLITS:
+            raise TaskError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
+        if split == "ood" and not self.has_ood:
+            raise TaskError(f"{self.name} has no out-of-distribution range; allowed splits: train, test")
+        if n < 1:
+            raise TaskError(f"{self.name}: the number of tasks must be at least 1, got {n}")
+        path = [seed] if isinstance(seed, int) else list(seed)
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([SPLITS.index(split), *path])))
+        finite = self.finite_tasks()
+        if finite is not None and split != "ood" and self.splits_coincide:
+            rounds = [rng.permutation(len(finite)) for _ in range(-(-n // len(finite)))]
+            return tuple(finite[int(i)] for i in np.concatenate(rounds)[:n])
+        return tuple(self._draw(split, rng) for _ in range(n))
+
+    def _draw(self, split: Split, rng: np.random.Generator) -> Task:
+        for _ in range(_MAX_REJECTIONS):
+            task = Task.of(self.name, {p.name: p.prior_of(split).sample(rng) for p in self.parameters})
+            if split in self.split_of(task):
+                return task
+        raise TaskError(f"{self.name}: the {split} split is empty: its priors lie inside another split's range")

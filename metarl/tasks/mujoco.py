@@ -1,0 +1,182 @@
+"""MuJoCo families: a model file, what a task changes in it, and reward / observation / termination.
+
+A family writes its equations once, over a leading batch axis n; the single environment for rendering
+and third-party tools is the same code with a batch of one.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium
+import mujoco
+import numpy as np
+
+from metarl.errors import EnvironmentFault, TaskError
+from metarl.tasks.batch import SingleTaskEnv, TaskBatch
+from metarl.tasks.distribution import TaskDistribution
+from metarl.tasks.physics import Physics, make_physics
+from metarl.tasks.task import Task
+
+Params = Mapping[str, np.ndarray]
+
+
+class MujocoTaskDistribution(TaskDistribution):
+    """A family of tasks on one MJCF model. Subclasses state the class attributes and the equations.
+
+    Every array has a leading batch axis n; `params[name]` holds the tasks' values, [n] or [n, size].
+    """
+
+    xml: ClassVar[str | Path]  # a path, or the file name of a model that Gymnasium ships
+    frame_skip: ClassVar[int] = 5
+    data_fields: ClassVar[tuple[str, ...]] = ()  # mjData fields that the equations read through physics.data
+    edits_model: ClassVar[bool] = False  # whether `edit` changes model fields
+    backend: str | None = None  # "mjbatch", "mujoco", or None for the faster one installed
+
+    def __init__(self, horizon: int = 200, backend: str | None = None):
+        if horizon < 1:
+            raise TaskError(f"{self.name}: horizon must be at least 1, got {horizon}")
+        if backend not in (None, "mjbatch", "mujoco"):
+            raise TaskError(f"{self.name}: backend must be mjbatch or mujoco, got {backend!r}")
+        self.horizon, self.backend = horizon, backend
+
+    # --- the equations ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def observe(self, physics: Physics) -> np.ndarray:
+        """Observations [n, O] of the current state."""
+
+    def before(self, physics: Physics) -> np.ndarray:
+        """What the reward needs of the state before a step, copied (bindings return views)."""
+        return physics.qpos[:, 0].copy()
+
+    @abstractmethod
+    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: Params) -> np.ndarray:
+        """Rewards [n] of the step just made; `action` [n, A] is already clipped to its range."""
+
+    def terminated(self, physics: Physics) -> np.ndarray | None:
+        """Whether each episode ended in a terminal state [n]; None where the family never terminates."""
+        return None
+
+    def edit(self, physics: Physics, params: Params) -> None:
+        """Write the tasks' dynamics into `physics.field(...)`; mj_setConst follows."""
+
+    @abstractmethod
+    def reset_state(self, rng: np.random.Generator, qpos0: np.ndarray, qvel0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Initial positions and velocities from the model's own, tiled to [n, nq] and [n, nv]."""
+
+    # --- environments ----------------------------------------------------------------------------
+
+    def model(self) -> Any:
+        """The compiled base model."""
+        path = Path(self.xml)
+        if not path.is_absolute():
+            path = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / path
+        return mujoco.MjModel.from_xml_path(str(path))
+
+    @property
+    def dt(self) -> float:
+        """Seconds per environment step."""
+        return float(self.model().opt.timestep) * self.frame_skip
+
+    def make(self, task: Task, render_mode: str | None = None) -> gymnasium.Env:
+        batch = MujocoBatch(self, [task])
+        return SingleTaskEnv(batch, render=batch.render_frame if render_mode == "rgb_array" else None)
+
+    def make_batch(self, tasks: Sequence[Task]) -> TaskBatch:
+        return MujocoBatch(self, tasks)
+
+
+class MujocoBatch(TaskBatch):
+    """All tasks' simulations stepped together on one `Physics`."""
+
+    def __init__(self, family: MujocoTaskDistribution, tasks: Sequence[Task]):
+        if not tasks:
+            raise TaskError("a batch needs at least one task")
+        self._family = family
+        model = family.model()
+        self._dt = float(model.opt.timestep) * family.frame_skip
+        threads = int(os.environ.get("METARL_PHYSICS_THREADS", "0"))
+        self._physics = make_physics(model, len(tasks), family.data_fields, threads, family.backend)
+        n = len(tasks)
+        self._qpos0, self._qvel0 = np.tile(model.qpos0, (n, 1)), np.zeros((n, model.nv))
+        self._base_fields: dict[str, np.ndarray] = {}
+        self.set_tasks(tasks)
+        low, high = model.actuator_ctrlrange.T
+        action = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
+        dim = family.observe(self._physics).shape[1]
+        self._set_spaces(gymnasium.spaces.Box(-np.inf, np.inf, (dim,), np.float64), action, n)
+        self._low, self._high = low.copy(), high.copy()
+        self._all_running = True
+        self._obs = np.zeros((n, dim))
+        self.metadata = {**TaskBatch.metadata, "render_fps": round(1 / self._dt)}
+
+    @property
+    def dt(self) -> float:
+        """Seconds per environment step."""
+        return self._dt
+
+    @property
+    def physics(self) -> Physics:
+        return self._physics
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        if len(tasks) != self._physics.num_sims:
+            raise TaskError(f"this batch holds {self._physics.num_sims} tasks, got {len(tasks)}")
+        self.tasks = tuple(tasks)
+        names = [name for name, _ in tasks[0].items]
+        self._params = {name: np.array([task[name] for task in tasks], dtype=np.float64) for name in names}
+        if self._family.edits_model:
+            self._family.edit(self._physics, self._params)
+            self._physics.commit()
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Reset (the masked) simulations; all draws come from one generator seeded by `seed`."""
+        mask = self._reset_mask(options, self.num_envs)
+        rng = np.random.Generator(np.random.Philox(seed))
+        qpos, qvel = self._family.reset_state(rng, self._qpos0, self._qvel0)
+        self._physics.reset(None if mask.all() else mask, qpos, qvel)
+        self._terminated[mask] = self._truncated[mask] = False
+        self._all_running = not self._terminated.any()
+        self._obs = self._family.observe(self._physics)
+        return self._obs, {}
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        physics, family = self._physics, self._family
+        running = None if self._all_running else ~self._terminated
+        clipped = np.clip(actions, self._low, self._high)
+        physics.ctrl[:] = clipped
+        before = family.before(physics)
+        physics.step(running, family.frame_skip)
+        self._obs = family.observe(physics)
+        rewards = family.reward(physics, before, clipped, self._params)
+        terminated = family.terminated(physics)
+        if running is not None:
+            rewards = np.where(running, rewards, 0.0)
+        if terminated is not None:
+            self._terminated = self._terminated | terminated
+            self._all_running = not self._terminated.any()
+        return self._obs, rewards, self._terminated.copy(), self._truncated.copy(), {}
+
+    def render_frame(self, index: int = 0, width: int = 320, height: int = 240, camera: str | int | None = None) -> np.ndarray:
+        """An RGB picture [height, width, 3] of one simulation; EnvironmentFault where no OpenGL is found."""
+        model = self._physics.model
+        if camera is None:
+            camera = 0 if model.ncam else -1
+        data = mujoco.MjData(model)
+        data.qpos[:], data.qvel[:] = self._physics.qpos[index], self._physics.qvel[index]
+        mujoco.mj_forward(model, data)
+        try:
+            with mujoco.Renderer(model, height, width) as renderer:
+                renderer.update_scene(data, camera)
+                return renderer.render().copy()
+        except Exception as error:
+            raise EnvironmentFault(f"cannot render {self.tasks[index]}: {error} (set MUJOCO_GL to egl or osmesa)") from error

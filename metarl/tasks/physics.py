@@ -1,0 +1,156 @@
+"""N MuJoCo simulations of one model, with per-simulation model fields: on mjbatch, or on plain mujoco.
+
+Both back ends give bitwise the same trajectories. mjbatch steps on a C++ thread pool and is about
+the speed of the physics itself; plain mujoco needs no extra package.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from typing import Any, Protocol
+
+import mujoco
+import numpy as np
+
+
+class Physics(Protocol):
+    """State arrays are live: writing `ctrl` (or `qpos`, `qvel` before `reset`) is what the next call reads."""
+
+    model: Any
+    num_sims: int
+    qpos: np.ndarray  # [num_sims, nq]
+    qvel: np.ndarray  # [num_sims, nv]
+    ctrl: np.ndarray  # [num_sims, nu]
+
+    def data(self, name: str) -> np.ndarray:
+        """[num_sims, ...] values of an mjData field, as the last call left them."""
+        ...
+
+    def field(self, name: str) -> np.ndarray:
+        """[num_sims, ...] editable values of an mjModel or mjOption field; `commit` makes edits take effect."""
+        ...
+
+    def commit(self) -> None:
+        """Recompute the derived constants (mj_setConst) of every simulation after editing fields."""
+        ...
+
+    def reset(self, ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        """mj_resetData, then the given state for the selected rows, then mj_forward."""
+        ...
+
+    def step(self, ids: np.ndarray | None, nstep: int) -> None:
+        """`nstep` mj_step calls for the selected simulations (a boolean mask; None = all)."""
+        ...
+
+
+class MjBatchPhysics:
+    """Physics on mjbatch. `num_threads=0` uses every processor."""
+
+    def __init__(self, model: Any, num_sims: int, data_fields: tuple[str, ...] = (), num_threads: int = 0):
+        from mjbatch import Batch
+
+        self.model, self.num_sims = model, num_sims
+        self._batch = Batch(model, num_sims=num_sims, num_threads=num_threads)
+        self.qpos, self.qvel, self.ctrl = (self._batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
+        self._data = {name: self._batch.bind(name) for name in data_fields}
+
+    def data(self, name: str) -> np.ndarray:
+        return self._data[name]
+
+    def field(self, name: str) -> np.ndarray:
+        return self._batch.expand(name)
+
+    def commit(self) -> None:
+        self._batch.set_const()
+
+    def reset(self, ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        self._batch.reset(ids)
+        rows = slice(None) if ids is None else ids
+        self.qpos[rows], self.qvel[rows] = qpos[rows], qvel[rows]
+        self._batch.forward(ids)
+
+    def step(self, ids: np.ndarray | None, nstep: int) -> None:
+        self._batch.step(ids, nstep=nstep)
+
+
+class PlainPhysics:
+    """Physics on plain mujoco, one simulation after the other; one model copy each once a field is edited."""
+
+    def __init__(self, model: Any, num_sims: int, data_fields: tuple[str, ...] = ()):
+        self.model, self.num_sims = model, num_sims
+        self._models = [model] * num_sims
+        self._datas = [mujoco.MjData(model) for _ in range(num_sims)]
+        self._fields: dict[str, np.ndarray] = {}
+        self.qpos = np.tile(self._datas[0].qpos, (num_sims, 1))
+        self.qvel = np.tile(self._datas[0].qvel, (num_sims, 1))
+        self.ctrl = np.zeros((num_sims, model.nu))
+        self._data = {n: np.stack([np.array(getattr(d, n)) for d in self._datas]) for n in data_fields}
+
+    def data(self, name: str) -> np.ndarray:
+        return self._data[name]
+
+    def field(self, name: str) -> np.ndarray:
+        if not self._fields:
+            self._models = [_copy_model(self.model) for _ in range(self.num_sims)]
+        if name not in self._fields:
+            value = np.array(getattr(_owner(self.model, name), name))
+            self._fields[name] = np.repeat(value[None], self.num_sims, axis=0)
+        return self._fields[name]
+
+    def commit(self) -> None:
+        for i, (model, data) in enumerate(zip(self._models, self._datas, strict=True)):
+            for name, values in self._fields.items():
+                owner = _owner(model, name)
+                if np.ndim(values[i]) == 0:
+                    setattr(owner, name, values[i])
+                else:
+                    getattr(owner, name)[:] = values[i]
+            mujoco.mj_setConst(model, data)
+
+    def reset(self, ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        for i in range(self.num_sims) if ids is None else np.flatnonzero(ids):
+            model, data = self._models[i], self._datas[i]
+            mujoco.mj_resetData(model, data)
+            data.qpos[:], data.qvel[:] = qpos[i], qvel[i]
+            mujoco.mj_forward(model, data)
+            self.ctrl[i] = 0
+            self._read(i)
+
+    def step(self, ids: np.ndarray | None, nstep: int) -> None:
+        for i in range(self.num_sims) if ids is None else np.flatnonzero(ids):
+            data = self._datas[i]
+            data.ctrl[:] = self.ctrl[i]
+            mujoco.mj_step(self._models[i], data, nstep)
+            self._read(i)
+
+    def _read(self, i: int) -> None:
+        data = self._datas[i]
+        self.qpos[i], self.qvel[i] = data.qpos, data.qvel
+        for name, values in self._data.items():
+            values[i] = getattr(data, name)
+
+
+@functools.cache
+def mjbatch_is_available() -> bool:
+    """Whether the optional extra `batch` is installed."""
+    return importlib.util.find_spec("mjbatch") is not None
+
+
+def make_physics(
+    model: Any, num_sims: int, data_fields: tuple[str, ...], num_threads: int = 0, backend: str | None = None
+) -> Physics:
+    """Physics on `backend` ("mjbatch" or "mujoco"; None takes mjbatch where installed)."""
+    if backend == "mjbatch" or (backend is None and mjbatch_is_available()):
+        return MjBatchPhysics(model, num_sims, data_fields, num_threads)
+    return PlainPhysics(model, num_sims, data_fields)
+
+
+def _copy_model(model: Any) -> Any:
+    import copy
+
+    return copy.copy(model)
+
+
+def _owner(model: Any, name: str) -> Any:
+    return model if hasattr(model, name) else model.opt

@@ -1,0 +1,219 @@
+"""Priors over one task parameter: sample, membership, and the finite support where there is one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from metarl.errors import TaskError
+from metarl.tasks.task import Value
+
+_TOLERANCE = 1e-9
+
+
+class Prior(Protocol):
+    """A distribution over one parameter's value: a float, or a tuple of floats of fixed length."""
+
+    @property
+    def options(self) -> tuple[Value, ...] | None:
+        """The finite support, or None where the prior is continuous."""
+        ...
+
+    @property
+    def measure(self) -> float:
+        """Size of the support; weighs the parts of a `Mixture`."""
+        ...
+
+    def sample(self, rng: np.random.Generator) -> Value: ...
+
+    def contains(self, value: Value) -> bool: ...
+
+    def __str__(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """U[low, high] per component; `size` components form a tuple, `size=None` is a plain float."""
+
+    low: float
+    high: float
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise TaskError(f"{type(self).__name__}: low must be below high and both finite, got {self.low}, {self.high}")
+
+    @property
+    def options(self) -> None:
+        return None
+
+    @property
+    def measure(self) -> float:
+        return self.high - self.low
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        return _value(rng.uniform(self.low, self.high, self.size))
+
+    def contains(self, value: Value) -> bool:
+        return _has_size(value, self.size) and all(
+            self.low - _TOLERANCE <= v <= self.high + _TOLERANCE for v in np.atleast_1d(value)
+        )
+
+    def __str__(self) -> str:
+        return f"U[{self.low:g}, {self.high:g}]" + (f"^{self.size}" if self.size else "")
+
+
+@dataclass(frozen=True)
+class LogUniform(Uniform):
+    """exp U[log low, log high]: multipliers that halve as often as they double. 0 < low < high."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low <= 0:
+            raise TaskError(f"LogUniform: low must be positive, got {self.low}")
+
+    @property
+    def measure(self) -> float:
+        return math.log(self.high / self.low)
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        return _value(np.exp(rng.uniform(math.log(self.low), math.log(self.high), self.size)))
+
+    def __str__(self) -> str:
+        return "log" + super().__str__()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of finitely many values, each as likely."""
+
+    values: tuple[Value, ...]
+
+    def __init__(self, values: Sequence[Value]):
+        object.__setattr__(self, "values", tuple(values))
+        if not self.values:
+            raise TaskError("Choice: needs at least one value")
+
+    @property
+    def options(self) -> tuple[Value, ...]:
+        return self.values
+
+    @property
+    def measure(self) -> float:
+        return float(len(self.values))
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        return self.values[int(rng.integers(len(self.values)))]
+
+    def contains(self, value: Value) -> bool:
+        return any(np.shape(value) == np.shape(v) and np.allclose(value, v, atol=_TOLERANCE) for v in self.values)
+
+    def __str__(self) -> str:
+        return "{" + ", ".join(f"{v:g}" if isinstance(v, (int, float)) else str(v) for v in self.values) + "}"
+
+
+@dataclass(frozen=True)
+class OnSphere:
+    """Uniform on the sphere of the given radius in `dim` dimensions; a tuple of `dim` floats."""
+
+    dim: int
+    radius: float = 1.0
+
+    @property
+    def options(self) -> None:
+        return None
+
+    @property
+    def measure(self) -> float:
+        return self.radius ** (self.dim - 1)
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        direction = rng.standard_normal(self.dim)
+        return _value(self.radius * direction / np.linalg.norm(direction))
+
+    def contains(self, value: Value) -> bool:
+        return _has_size(value, self.dim) and abs(float(np.linalg.norm(value)) - self.radius) <= 1e-6
+
+    def __str__(self) -> str:
+        return f"sphere(dim={self.dim}, r={self.radius:g})"
+
+
+@dataclass(frozen=True)
+class InDisc:
+    """Uniform over the ring inner <= r <= radius in the plane, optionally a sector; a tuple (x, y)."""
+
+    radius: float
+    inner: float = 0.0
+    angle_low: float = 0.0
+    angle_high: float = 2 * math.pi
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.inner <= self.radius or self.radius <= 0:
+            raise TaskError(f"InDisc: needs 0 <= inner <= radius, got inner={self.inner}, radius={self.radius}")
+
+    @property
+    def options(self) -> None:
+        return None
+
+    @property
+    def measure(self) -> float:
+        return (self.angle_high - self.angle_low) * (self.radius**2 - self.inner**2) / 2
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        angle = rng.uniform(self.angle_low, self.angle_high)
+        r = math.sqrt(rng.uniform(self.inner**2, self.radius**2))
+        return (r * math.cos(angle), r * math.sin(angle))
+
+    def contains(self, value: Value) -> bool:
+        if not _has_size(value, 2):
+            return False
+        x, y = np.asarray(value, dtype=np.float64)
+        angle = (math.atan2(y, x) - self.angle_low) % (2 * math.pi)
+        within_sector = angle <= self.angle_high - self.angle_low + _TOLERANCE or angle >= 2 * math.pi - _TOLERANCE
+        return within_sector and self.inner - _TOLERANCE <= math.hypot(x, y) <= self.radius + _TOLERANCE
+
+    def __str__(self) -> str:
+        return f"disc(r in [{self.inner:g}, {self.radius:g}])"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """One of several priors, chosen in proportion to its measure; for ranges with a gap."""
+
+    parts: tuple[Prior, ...]
+
+    def __init__(self, *parts: Prior):
+        object.__setattr__(self, "parts", tuple(parts))
+        if not self.parts:
+            raise TaskError("Mixture: needs at least one prior")
+
+    @property
+    def options(self) -> tuple[Value, ...] | None:
+        options = [part.options for part in self.parts]
+        return tuple(v for part in options if part is not None for v in part) if None not in options else None
+
+    @property
+    def measure(self) -> float:
+        return sum(part.measure for part in self.parts)
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        weights = np.array([part.measure for part in self.parts])
+        return self.parts[int(rng.choice(len(self.parts), p=weights / weights.sum()))].sample(rng)
+
+    def contains(self, value: Value) -> bool:
+        return any(part.contains(value) for part in self.parts)
+
+    def __str__(self) -> str:
+        return " or ".join(str(part) for part in self.parts)
+
+
+def _value(sampled: float | np.ndarray) -> Value:
+    return tuple(float(v) for v in sampled) if isinstance(sampled, np.ndarray) else float(sampled)
+
+
+def _has_size(value: Value, size: int | None) -> bool:
+    return np.ndim(value) == 0 if size is None else np.shape(value) == (size,)
