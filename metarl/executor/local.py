@@ -1,0 +1,34 @@
+"""The in-process executor: units run here, one after the other, the physics on all processors."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from metarl.algorithms.base import AdaptivePolicy
+from metarl.executor.worker import UnitRunner
+from metarl.experience import Trial, Unit, Weights
+from metarl.tasks import TaskDistribution
+
+
+class LocalExecutor:
+    """Executor without other processes; for debugging, machines without Ray, and the reference in tests."""
+
+    num_workers = 1
+
+    def __init__(self, distribution: TaskDistribution, policy: AdaptivePolicy):
+        self._runner = UnitRunner(distribution, policy)
+        self._queue: deque[tuple[Unit, Weights, int]] = deque()
+
+    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[Trial]:
+        return [self._runner.run(unit, weights, version) for unit in units]
+
+    def submit(self, units: Sequence[Unit], weights: Weights, version: int) -> None:
+        self._queue.extend((unit, weights, version) for unit in units)
+
+    def ready(self, timeout_s: float | None = None) -> list[Trial]:
+        return [self._runner.run(*self._queue.popleft())] if self._queue else []
+
+    def close(self) -> None:
+        self._queue.clear()
+        self._runner.close()
