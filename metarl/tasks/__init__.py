@@ -3,15 +3,17 @@
 This package imports neither torch nor ray; built-in and third-party families use it alike.
 """
 
+from metarl.tasks.arrays import ArrayTaskDistribution
 from metarl.tasks.batch import EnvBatch, SingleTaskEnv, TaskBatch
 from metarl.tasks.distribution import Anchors, Parameter, TaskDistribution
-from metarl.tasks.priors import Choice, InDisc, LogUniform, Mixture, OnSphere, Prior, Uniform
+from metarl.tasks.priors import Choice, InDisc, LogUniform, Mixture, OnSphere, Prior, Simplex, Uniform
 from metarl.tasks.registry import available_distributions, load_distribution
 from metarl.tasks.task import SPLITS, Split, Task
 
 __all__ = [
     "SPLITS",
     "Anchors",
+    "ArrayTaskDistribution",
     "Choice",
     "EnvBatch",
     "InDisc",
@@ -20,6 +22,7 @@ __all__ = [
     "OnSphere",
     "Parameter",
     "Prior",
+    "Simplex",
     "SingleTaskEnv",
     "Split",
     "Task",

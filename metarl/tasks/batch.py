@@ -23,10 +23,13 @@ from metarl.tasks.task import Task
 class TaskBatch(VectorEnv):
     """num_envs environments, one task each. Observations are flat float arrays [num_envs, O]."""
 
-    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.DISABLED}
     tasks: tuple[Task, ...]
+    _rng: np.random.Generator | None = None
 
-    def _set_spaces(self, observation: gymnasium.Space, action: gymnasium.Space, num_envs: int) -> None:
+    def _set_spaces(
+        self, observation: gymnasium.Space, action: gymnasium.Space, num_envs: int, render_fps: int = 20
+    ) -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_fps": render_fps}
         self.num_envs = num_envs
         self.single_observation_space, self.single_action_space = observation, action
         self.observation_space = batch_space(observation, num_envs)
@@ -35,8 +38,21 @@ class TaskBatch(VectorEnv):
         self._truncated = np.zeros(num_envs, dtype=bool)
 
     @abstractmethod
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """First observations [num_envs, O] and an info dict. `options={"reset_mask": [num_envs]}` resets only those."""
+
+    @abstractmethod
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Give every sub-environment a new task; as many tasks as before. The next call must be `reset`."""
+
+    def _generator(self, seed: int | Sequence[int | None] | None) -> np.random.Generator:
+        """One generator for all draws of the batch: anew from `seed` (an int, or several ints), else the one so far."""
+        if seed is not None or self._rng is None:
+            entropy = seed if seed is None or isinstance(seed, int | np.integer) else [s for s in seed if s is not None]
+            self._rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
+        return self._rng
 
     @staticmethod
     def _reset_mask(options: dict[str, Any] | None, num_envs: int) -> np.ndarray:
@@ -55,7 +71,7 @@ class EnvBatch(TaskBatch):
         self._envs: list[gymnasium.Env] = []
         self.set_tasks(tasks)
         first = self._envs[0]
-        if not isinstance(first.action_space, (gymnasium.spaces.Box, gymnasium.spaces.Discrete)):
+        if not isinstance(first.action_space, gymnasium.spaces.Box | gymnasium.spaces.Discrete):
             raise TaskError(f"{tasks[0]}: action space must be Box or Discrete, got {first.action_space}")
         dim = flatdim(first.observation_space)
         observation = gymnasium.spaces.Box(-np.inf, np.inf, (dim,), np.float64)
@@ -65,6 +81,8 @@ class EnvBatch(TaskBatch):
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         if not tasks:
             raise TaskError("a batch needs at least one task")
+        if self._envs and len(tasks) != len(self._envs):
+            raise TaskError(f"this batch holds {len(self._envs)} tasks, got {len(tasks)}")
         self.close_extras()
         self.tasks = tuple(tasks)
         self._envs = [self._make(task) for task in self.tasks]
@@ -73,19 +91,17 @@ class EnvBatch(TaskBatch):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         seeds = _spread(seed, self.num_envs)
-        for i in np.flatnonzero(self._reset_mask(options, self.num_envs)):
+        for i in np.flatnonzero(self._reset_mask(options, self.num_envs)).tolist():
             obs, _ = self._envs[i].reset(seed=seeds[i])
-            self._store(int(i), obs)
+            self._store(i, obs)
             self._terminated[i] = self._truncated[i] = False
         return self._obs.copy(), {}
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         rewards = np.zeros(self.num_envs)
-        for i in np.flatnonzero(~(self._terminated | self._truncated)):
+        for i in np.flatnonzero(~(self._terminated | self._truncated)).tolist():
             obs, reward, terminated, truncated, _ = self._envs[i].step(actions[i])
-            self._store(int(i), obs)
+            self._store(i, obs)
             rewards[i] = float(reward)
             self._terminated[i], self._truncated[i] = bool(terminated), bool(truncated)
         return self._obs.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
@@ -109,13 +125,16 @@ class SingleTaskEnv(gymnasium.Env):
 
     def __init__(self, batch: TaskBatch, render: Callable[[], np.ndarray] | None = None):
         self._batch, self._render = batch, render
-        self.metadata = {"render_modes": ["rgb_array"] if render else [], "render_fps": batch.metadata.get("render_fps", 20)}
+        render_fps = batch.metadata.get("render_fps", 20)
+        self.metadata = {"render_modes": ["rgb_array"] if render else [], "render_fps": render_fps}
         self.render_mode = "rgb_array" if render else None
         self.observation_space = batch.single_observation_space
         self.action_space = batch.single_action_space
         self.task = batch.tasks[0]
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(2**31))
@@ -137,6 +156,6 @@ def _spread(seed: int | Sequence[int | None] | None, n: int) -> Sequence[int | N
     """One seed per sub-environment, independent of each other, from one seed for the batch."""
     if seed is None:
         return [None] * n
-    if isinstance(seed, (int, np.integer)):
+    if isinstance(seed, int | np.integer):
         return [int(s) for s in np.random.SeedSequence(int(seed)).generate_state(n)]
     return seed

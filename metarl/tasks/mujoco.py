@@ -66,7 +66,9 @@ class MujocoTaskDistribution(TaskDistribution):
         """Write the tasks' dynamics into `physics.field(...)`; mj_setConst follows."""
 
     @abstractmethod
-    def reset_state(self, rng: np.random.Generator, qpos0: np.ndarray, qvel0: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def reset_state(
+        self, rng: np.random.Generator, qpos0: np.ndarray, qvel0: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Initial positions and velocities from the model's own, tiled to [n, nq] and [n, nv]."""
 
     # --- environments ----------------------------------------------------------------------------
@@ -104,16 +106,14 @@ class MujocoBatch(TaskBatch):
         self._physics = make_physics(model, len(tasks), family.data_fields, threads, family.backend)
         n = len(tasks)
         self._qpos0, self._qvel0 = np.tile(model.qpos0, (n, 1)), np.zeros((n, model.nv))
-        self._base_fields: dict[str, np.ndarray] = {}
         self.set_tasks(tasks)
         low, high = model.actuator_ctrlrange.T
         action = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
         dim = family.observe(self._physics).shape[1]
-        self._set_spaces(gymnasium.spaces.Box(-np.inf, np.inf, (dim,), np.float64), action, n)
+        observation = gymnasium.spaces.Box(-np.inf, np.inf, (dim,), np.float64)
+        self._set_spaces(observation, action, n, render_fps=round(1 / self._dt))
         self._low, self._high = low.copy(), high.copy()
         self._all_running = True
-        self._obs = np.zeros((n, dim))
-        self.metadata = {**TaskBatch.metadata, "render_fps": round(1 / self._dt)}
 
     @property
     def dt(self) -> float:
@@ -139,24 +139,20 @@ class MujocoBatch(TaskBatch):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset (the masked) simulations; all draws come from one generator seeded by `seed`."""
         mask = self._reset_mask(options, self.num_envs)
-        rng = np.random.Generator(np.random.Philox(seed))
-        qpos, qvel = self._family.reset_state(rng, self._qpos0, self._qvel0)
+        qpos, qvel = self._family.reset_state(self._generator(seed), self._qpos0, self._qvel0)
         self._physics.reset(None if mask.all() else mask, qpos, qvel)
         self._terminated[mask] = self._truncated[mask] = False
         self._all_running = not self._terminated.any()
-        self._obs = self._family.observe(self._physics)
-        return self._obs, {}
+        return self._family.observe(self._physics), {}
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         physics, family = self._physics, self._family
         running = None if self._all_running else ~self._terminated
         clipped = np.clip(actions, self._low, self._high)
         physics.ctrl[:] = clipped
         before = family.before(physics)
         physics.step(running, family.frame_skip)
-        self._obs = family.observe(physics)
+        obs = family.observe(physics)
         rewards = family.reward(physics, before, clipped, self._params)
         terminated = family.terminated(physics)
         if running is not None:
@@ -164,9 +160,11 @@ class MujocoBatch(TaskBatch):
         if terminated is not None:
             self._terminated = self._terminated | terminated
             self._all_running = not self._terminated.any()
-        return self._obs, rewards, self._terminated.copy(), self._truncated.copy(), {}
+        return obs, rewards, self._terminated.copy(), self._truncated.copy(), {}
 
-    def render_frame(self, index: int = 0, width: int = 320, height: int = 240, camera: str | int | None = None) -> np.ndarray:
+    def render_frame(
+        self, index: int = 0, width: int = 320, height: int = 240, camera: str | int | None = None
+    ) -> np.ndarray:
         """An RGB picture [height, width, 3] of one simulation; EnvironmentFault where no OpenGL is found."""
         model = self._physics.model
         if camera is None:
@@ -179,4 +177,5 @@ class MujocoBatch(TaskBatch):
                 renderer.update_scene(data, camera)
                 return renderer.render().copy()
         except Exception as error:
-            raise EnvironmentFault(f"cannot render {self.tasks[index]}: {error} (set MUJOCO_GL to egl or osmesa)") from error
+            hint = "set MUJOCO_GL to egl or osmesa"
+            raise EnvironmentFault(f"cannot render {self.tasks[index]}: {error} ({hint})") from error

@@ -6,6 +6,7 @@ the speed of the physics itself; plain mujoco needs no extra package.
 
 from __future__ import annotations
 
+import copy
 import functools
 import importlib.util
 from typing import Any, Protocol
@@ -65,8 +66,9 @@ class MjBatchPhysics:
         self._batch.set_const()
 
     def reset(self, ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        self._batch.reset(ids)
         rows = slice(None) if ids is None else ids
+        self.ctrl[rows] = 0  # a control written for a simulation that did not step would outlive the reset
+        self._batch.reset(ids)
         self.qpos[rows], self.qvel[rows] = qpos[rows], qvel[rows]
         self._batch.forward(ids)
 
@@ -92,7 +94,7 @@ class PlainPhysics:
 
     def field(self, name: str) -> np.ndarray:
         if not self._fields:
-            self._models = [_copy_model(self.model) for _ in range(self.num_sims)]
+            self._models = [copy.copy(self.model) for _ in range(self.num_sims)]
         if name not in self._fields:
             value = np.array(getattr(_owner(self.model, name), name))
             self._fields[name] = np.repeat(value[None], self.num_sims, axis=0)
@@ -109,7 +111,7 @@ class PlainPhysics:
             mujoco.mj_setConst(model, data)
 
     def reset(self, ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        for i in range(self.num_sims) if ids is None else np.flatnonzero(ids):
+        for i in range(self.num_sims) if ids is None else np.flatnonzero(ids).tolist():
             model, data = self._models[i], self._datas[i]
             mujoco.mj_resetData(model, data)
             data.qpos[:], data.qvel[:] = qpos[i], qvel[i]
@@ -118,7 +120,7 @@ class PlainPhysics:
             self._read(i)
 
     def step(self, ids: np.ndarray | None, nstep: int) -> None:
-        for i in range(self.num_sims) if ids is None else np.flatnonzero(ids):
+        for i in range(self.num_sims) if ids is None else np.flatnonzero(ids).tolist():
             data = self._datas[i]
             data.ctrl[:] = self.ctrl[i]
             mujoco.mj_step(self._models[i], data, nstep)
@@ -144,12 +146,6 @@ def make_physics(
     if backend == "mjbatch" or (backend is None and mjbatch_is_available()):
         return MjBatchPhysics(model, num_sims, data_fields, num_threads)
     return PlainPhysics(model, num_sims, data_fields)
-
-
-def _copy_model(model: Any) -> Any:
-    import copy
-
-    return copy.copy(model)
 
 
 def _owner(model: Any, name: str) -> Any:

@@ -45,7 +45,8 @@ class Uniform:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise TaskError(f"{type(self).__name__}: low must be below high and both finite, got {self.low}, {self.high}")
+            name = type(self).__name__
+            raise TaskError(f"{name}: low must be below high and both finite, got {self.low}, {self.high}")
 
     @property
     def options(self) -> None:
@@ -59,9 +60,9 @@ class Uniform:
         return _value(rng.uniform(self.low, self.high, self.size))
 
     def contains(self, value: Value) -> bool:
-        return _has_size(value, self.size) and all(
-            self.low - _TOLERANCE <= v <= self.high + _TOLERANCE for v in np.atleast_1d(value)
-        )
+        values = np.asarray(value)
+        within = (self.low - _TOLERANCE <= values) & (values <= self.high + _TOLERANCE)
+        return _has_size(value, self.size) and bool(within.all())
 
     def __str__(self) -> str:
         return f"U[{self.low:g}, {self.high:g}]" + (f"^{self.size}" if self.size else "")
@@ -178,6 +179,38 @@ class InDisc:
 
     def __str__(self) -> str:
         return f"disc(r in [{self.inner:g}, {self.radius:g}])"
+
+
+@dataclass(frozen=True)
+class Simplex:
+    """`rows` probability vectors of `size` entries, each uniform on the simplex; a tuple of rows * size floats."""
+
+    size: int
+    rows: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 2 or self.rows < 1:
+            raise TaskError(f"Simplex: needs size >= 2 and rows >= 1, got size={self.size}, rows={self.rows}")
+
+    @property
+    def options(self) -> None:
+        return None
+
+    @property
+    def measure(self) -> float:
+        return 1.0
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        return _value(rng.dirichlet(np.ones(self.size), self.rows).ravel())
+
+    def contains(self, value: Value) -> bool:
+        if not _has_size(value, self.rows * self.size):
+            return False
+        rows = np.reshape(value, (self.rows, self.size))
+        return bool((rows >= 0).all() and np.allclose(rows.sum(axis=1), 1.0, atol=_TOLERANCE))
+
+    def __str__(self) -> str:
+        return f"simplex({self.size})^{self.rows}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""One round of episodes as tensors on the learner's device. Letters: K task, N stream, T time, B = N T, A, O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.experience import Round
+from metarl.ops.distributions import Categorical, Distribution, Gaussian
+from metarl.ops.returns import masked_mean
+
+
+@dataclass(frozen=True)
+class RoundTensors:
+    """One round on the learner's device, tasks first."""
+
+    observations: Tensor  # [K, B, O]
+    actions: Tensor  # [K, B, A], or [K, B] int64
+    advantages: Tensor  # [K, N, T]
+    mask: Tensor  # [K, N, T] 1 on real steps
+    behaviour: Distribution  # over [K, B]
+    old_log_prob: Tensor  # [K, N, T]
+    returns: Tensor  # [K] mean undiscounted return
+
+    @staticmethod
+    def of(rounds: Sequence[Round], device: torch.device) -> RoundTensors:
+        """Join the same round of several units along the task axis."""
+
+        def join(arrays: list[np.ndarray]) -> Tensor:
+            return torch.as_tensor(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], device=device)
+
+        mask = join([r.mask for r in rounds]).float()
+        actions = join([r.actions for r in rounds]).flatten(1, 2)
+        behaviour: Distribution
+        if "logits" in rounds[0].extras:
+            behaviour = Categorical(join([r.extras["logits"] for r in rounds]).flatten(1, 2))
+        else:
+            log_std = join([r.derived["log_std"] for r in rounds])
+            behaviour = Gaussian(join([r.extras["mean"] for r in rounds]).flatten(1, 2), log_std[:, None])
+        old_log_prob = behaviour.log_prob(actions).view_as(mask)
+        observations = join([r.observations for r in rounds]).flatten(1, 2)
+        advantages = join([r.derived["advantages"] for r in rounds])
+        returns = join([r.returns.mean(1) for r in rounds]).float()
+        return RoundTensors(observations, actions, advantages, mask, behaviour, old_log_prob, returns)
+
+    def __getitem__(self, tasks: slice) -> RoundTensors:
+        """The same round of some of the tasks."""
+        return RoundTensors(
+            self.observations[tasks],
+            self.actions[tasks],
+            self.advantages[tasks],
+            self.mask[tasks],
+            type(self.behaviour)(*(x[tasks] for x in self.behaviour)),
+            self.old_log_prob[tasks],
+            self.returns[tasks],
+        )
+
+    def log_prob(self, distribution: Distribution) -> Tensor:
+        return distribution.log_prob(self.actions).view_as(self.mask)
+
+    def kl_from_behaviour(self, distribution: Distribution) -> Tensor:
+        """KL(behaviour || distribution), mean per task [K]."""
+        return masked_mean(self.behaviour.kl(distribution).view_as(self.mask), self.mask)

@@ -1,0 +1,288 @@
+"""Evaluation: how well a policy adapts to tasks of a split, as numbers that can be compared and repeated.
+
+    sample(split) -> units -> executor.collect -> returns [R, K, N] -> summarise -> evaluation.json
+
+Nothing of training is touched: weights go in and are only read, tasks and randomness come from seed paths of their
+own, and normalisers and buffers never see these trials. The same seed gives the same file, byte for byte.
+Shape letters: R rounds, K drawn tasks, N streams, D distinct tasks (D < K where a finite family repeats its tasks).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from metarl.errors import ConfigError, MetarlError
+from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean
+from metarl.executor.base import Executor
+from metarl.experience import TrialPlan, Unit, Weights
+from metarl.tasks import SPLITS, Anchors, Split, Task, TaskDistribution
+from metarl.tasks.task import Value
+
+FEW_TASKS = 8  # up to here intervals resample within tasks too, and reports show every task
+TASKS_PER_UNIT = 10
+
+
+@dataclass(frozen=True)
+class RoundScore:
+    """Returns of one round: `mean`, `iqm` over tasks, `ci95` of the mean, `cvar5` over episodes.
+
+    `normalised` is the mean on the scale 0 = best task-blind policy, 1 = expert; None where an anchor is unknown.
+    """
+
+    mean: float
+    iqm: float
+    ci95: Interval
+    cvar5: float
+    normalised: float | None
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One distinct task: its values, its printed name, its mean return per round, its episodes per round."""
+
+    task: dict[str, Value]
+    name: str
+    returns: tuple[float, ...]
+    episodes: int
+
+    @property
+    def label(self) -> str:
+        """The name without the distribution's."""
+        return self.name.partition("(")[2].removesuffix(")") or self.name
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Last round minus first round, paired per task: what adaptation brings. `ci95` is of the mean."""
+
+    mean: float
+    ci95: Interval
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of `evaluate`. All returns are undiscounted, per episode; each distinct task weighs the same."""
+
+    distribution: str
+    version: int
+    horizon: int
+    split: Split
+    num_tasks: int  # drawn; `per_task` holds the distinct ones
+    episodes_per_round: int  # of each drawn task
+    rounds: tuple[RoundScore, ...]
+    per_task: tuple[TaskScore, ...]
+    adaptation_gain: Gain
+    anchors: Anchors
+    env_steps: int  # all of them, the rounds adapted on included
+    splits_coincide: bool
+    notes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; the layout of evaluation.json."""
+        content = asdict(self)
+        content["distribution"] = {name: content.pop(name) for name in ("version", "horizon")}
+        content["distribution"]["name"] = self.distribution
+        return dict(json.loads(json.dumps(content)))  # tuples become lists
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> Evaluation:
+        """The inverse of `to_json`; KeyError or TypeError where the layout is another."""
+        plain = {key: content[key] for key in ("split", "num_tasks", "episodes_per_round", "env_steps")}
+        distribution, gain = content["distribution"], content["adaptation_gain"]
+        return Evaluation(
+            distribution=distribution["name"],
+            version=distribution["version"],
+            horizon=distribution["horizon"],
+            rounds=tuple(RoundScore(**{**score, "ci95": tuple(score["ci95"])}) for score in content["rounds"]),
+            per_task=tuple(
+                TaskScore(
+                    {name: tuple(v) if isinstance(v, list) else v for name, v in score["task"].items()},
+                    score["name"],
+                    tuple(score["returns"]),
+                    score["episodes"],
+                )
+                for score in content["per_task"]
+            ),
+            adaptation_gain=Gain(gain["mean"], tuple(gain["ci95"])),
+            anchors=Anchors(**content["anchors"]),
+            splits_coincide=content["splits_coincide"],
+            notes=tuple(content["notes"]),
+            **plain,
+        )
+
+    def write(self, path: Path) -> None:
+        """Write evaluation.json; atomic, and the same bytes for the same evaluation."""
+        text = json.dumps(self.to_json(), sort_keys=True, indent=2, allow_nan=False) + "\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @staticmethod
+    def load(path: Path) -> Evaluation:
+        """Read what `write` wrote. MetarlError naming the file where it is not an evaluation."""
+        try:
+            return Evaluation.from_json(json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise MetarlError(f"{path}: no such evaluation") from None
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise MetarlError(f"{path}: not an evaluation file ({error!r})") from error
+
+
+def evaluate(
+    executor: Executor,
+    distribution: TaskDistribution,
+    policy_plan: TrialPlan,
+    weights: Weights,
+    *,
+    split: Split,
+    num_tasks: int,
+    seed: int,
+    version: int = 0,
+    tasks_per_unit: int = TASKS_PER_UNIT,
+) -> Evaluation:
+    """Collect trials on `num_tasks` tasks of a split with fixed weights, and summarise them.
+
+    The result depends on the arguments alone: units have `tasks_per_unit` tasks (the last one what remains),
+    however many workers there are. The same seed draws the same tasks at every version of the weights.
+    """
+    if tasks_per_unit < 1:
+        raise ConfigError(f"tasks_per_unit must be at least 1, got {tasks_per_unit}")
+    tasks = distribution.sample(split, num_tasks, task_seed(seed))
+    groups = [tasks[i : i + tasks_per_unit] for i in range(0, len(tasks), tasks_per_unit)]
+    units = [Unit(i, group, policy_plan, unit_seed(seed, split, i)) for i, group in enumerate(groups)]
+    trials = executor.collect(units, weights, version)
+    assert [trial.tasks for trial in trials] == groups, "trials must come in unit order"
+    returns = np.concatenate([trial.returns for trial in trials], axis=1)
+    env_steps = sum(trial.num_steps for trial in trials)
+    return summarise(distribution, policy_plan, split, tasks, returns, env_steps=env_steps, seed=seed)
+
+
+def task_seed(seed: int) -> tuple[int, ...]:
+    """Where evaluation draws its tasks; training draws iteration i at (seed, i).
+
+    The last entry is not 0 on purpose: NumPy pads seeds with zeros, so (seed, 1, 0) would be iteration 1.
+    """
+    return (seed, 1, 1)
+
+
+def unit_seed(seed: int, split: Split, unit: int) -> tuple[int, ...]:
+    """A unit's randomness in evaluation; training uses (seed, 0, iteration, unit)."""
+    return (seed, 1, SPLITS.index(split), unit)
+
+
+def summarise(
+    distribution: TaskDistribution,
+    plan: TrialPlan,
+    split: Split,
+    tasks: Sequence[Task],
+    returns: Float[np.ndarray, "R K N"],
+    *,
+    env_steps: int,
+    seed: int,
+) -> Evaluation:
+    """The statistics of `returns` on `tasks`; trials on equal tasks are joined, so that each task weighs the same."""
+    distinct = sorted(set(tasks), key=lambda task: tuple(task.vector()))
+    rows = [[k for k, task in enumerate(tasks) if task == one] for one in distinct]
+    task_means = np.stack([returns[:, row].mean(axis=(1, 2)) for row in rows], axis=1)  # [R, D]
+    repeats = [_repeats(returns[:, row]) for row in rows]  # D x [R, M]
+    anchors_apply = split != "ood" and plan.horizon == distribution.horizon
+
+    def interval(values: np.ndarray, scores: list[np.ndarray]) -> Interval:
+        if len(distinct) <= FEW_TASKS:
+            return hierarchical_ci95(scores, mean, seed)
+        return bootstrap_ci95(values, mean, seed)
+
+    rounds = tuple(
+        RoundScore(
+            float(mean(task_means[r])),
+            float(iqm(task_means[r])),
+            interval(task_means[r], [scores[r] for scores in repeats]),
+            cvar(returns[r]),
+            distribution.anchors.normalise(float(mean(task_means[r]))) if anchors_apply else None,
+        )
+        for r in range(len(returns))
+    )
+    gains = task_means[-1] - task_means[0]  # [D], each task with itself
+    gain = Gain(float(mean(gains)), interval(gains, [scores[-1] - scores[0] for scores in repeats]))
+    return Evaluation(
+        distribution=distribution.name,
+        version=distribution.version,
+        horizon=distribution.horizon,
+        split=split,
+        num_tasks=len(tasks),
+        episodes_per_round=plan.num_streams,
+        rounds=rounds,
+        per_task=tuple(
+            TaskScore(
+                task.values, str(task), tuple(float(v) for v in task_means[:, d]), len(rows[d]) * plan.num_streams
+            )
+            for d, task in enumerate(distinct)
+        ),
+        adaptation_gain=gain,
+        anchors=distribution.anchors,
+        env_steps=env_steps,
+        splits_coincide=distribution.splits_coincide,
+        notes=_notes(distribution, plan, split, len(distinct), len(tasks)),
+    )
+
+
+def _repeats(returns: Float[np.ndarray, "R M N"]) -> Float[np.ndarray, "R _"]:
+    """The independent scores of one task: its trials' means, or of a single trial its episodes.
+
+    Episodes of one trial share its adaptation, so trials are the repeats wherever there is more than one.
+    """
+    return returns.mean(axis=2) if returns.shape[1] > 1 else returns[:, 0]
+
+
+def _notes(
+    distribution: TaskDistribution, plan: TrialPlan, split: Split, num_distinct: int, num_drawn: int
+) -> tuple[str, ...]:
+    """What a reader must know to read the numbers right, in plain sentences."""
+    notes = []
+    finite = distribution.finite_tasks()
+    if distribution.splits_coincide and split != "ood":
+        count = "two" if len(finite or ()) == 2 else str(len(finite or ()))
+        notes.append(
+            f"Train and test tasks coincide: {count}-task family, shows adaptation but no generalisation to new tasks."
+        )
+    elif split == "train":
+        notes.append("Evaluated on tasks of the training split: shows no generalisation to new tasks.")
+    if num_distinct < num_drawn:
+        notes.append(f"{num_drawn} trials on {num_distinct} distinct tasks: each distinct task weighs the same.")
+    if num_distinct == 1:
+        notes.append("One task: the intervals hold the noise of its episodes alone and say nothing of other tasks.")
+        if num_drawn * plan.num_streams == 1:
+            notes.append("One episode per round: the intervals have no width because the spread is unknown.")
+    elif num_distinct <= FEW_TASKS:
+        notes.append("Few tasks: intervals resample the tasks and, within each, its trials or episodes.")
+    anchors = distribution.anchors
+    if any(anchor is not None for anchor in (anchors.nothing, anchors.task_blind, anchors.expert)):
+        if split == "ood":
+            notes.append("The anchors belong to the training range: no normalised score outside it.")
+        if plan.horizon != distribution.horizon:
+            notes.append(
+                f"Episodes end after {plan.horizon} steps but the anchors are for {distribution.horizon}: "
+                "no normalised score."
+            )
+    if len(plan.rounds) == 1:
+        notes.append("One round: there is no adaptation between rounds to measure, and the gain is 0 by definition.")
+    elif plan.rounds[0].deterministic != plan.rounds[-1].deterministic:
+        how = {True: "mean", False: "sampled"}
+        first, last = (how[plan.rounds[i].deterministic] for i in (0, -1))
+        notes.append(f"The first round takes {first} actions, the last {last} ones: the gain includes that difference.")
+    return tuple(notes)

@@ -1,0 +1,118 @@
+"""Statistics over per-task scores: point estimates, bootstrap intervals, tail means. Pure functions of arrays.
+
+The task is the unit of every interval: how the policy does on *other tasks of the same kind* is the question, so
+a thousand episodes on five tasks are five observations. Shape letters: K tasks, B resamples, M repeats of a task.
+
+    many tasks   `bootstrap_ci95`      resamples tasks; the noise of each task's score comes along with it
+    few tasks    `hierarchical_ci95`   resamples tasks, then the repeats of each drawn task
+
+Sources: percentile bootstrap, Efron (1979); interquartile mean for RL, Agarwal et al. (2021); two-stage resampling
+of nested data, Davison and Hinkley (1997), section 3.8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import trim_mean
+
+from metarl.errors import MetarlError
+
+Statistic = Callable[[np.ndarray], np.ndarray]  # [..., K] -> [...]
+Interval = tuple[float, float]
+
+NUM_RESAMPLES = 2000
+_BOUNDS = (0.025, 0.975)
+
+
+def mean(values: Float[np.ndarray, "*batch K"]) -> Float[np.ndarray, "*batch"]:
+    """The mean over the last axis."""
+    return np.asarray(np.mean(values, axis=-1))
+
+
+def iqm(values: Float[np.ndarray, "*batch K"]) -> Float[np.ndarray, "*batch"]:
+    """Interquartile mean over the last axis: the mean without the lowest and the highest floor(K / 4) values.
+
+    Less moved by a few extreme tasks than the mean, less noisy than the median. With fewer than four values
+    nothing is cut, and it is the mean.
+    """
+    return np.asarray(trim_mean(values, 0.25, axis=-1))
+
+
+def cvar(values: Float[np.ndarray, "*any"], fraction: float = 0.05) -> float:
+    """Conditional value at risk: the mean of the worst `fraction` of all values, of at least one value.
+
+    The number of values is floor(fraction * size); the array is read flat. Give it episodes, not task means, so
+    that rare failures within a task are seen.
+    """
+    if not 0 < fraction <= 1:
+        raise MetarlError(f"cvar: fraction must lie in (0, 1], got {fraction}")
+    flat = _not_empty("cvar", values).ravel()
+    num_worst = max(1, math.floor(fraction * flat.size + 1e-9))  # 1e-9: 0.05 * 60 may come out below 3
+    return float(np.partition(flat, num_worst - 1)[:num_worst].mean())
+
+
+def bootstrap_ci95(
+    values: Float[np.ndarray, " K"],
+    statistic: Statistic,
+    seed: int | Sequence[int],
+    num_resamples: int = NUM_RESAMPLES,
+) -> Interval:
+    """The 95 % percentile bootstrap interval of `statistic` over tasks; a function of its arguments alone.
+
+    `values` holds one score per task. Its meaning: how far the statistic would move with other tasks drawn from
+    the same distribution, episode noise included. Equal values give an interval of width zero, as does a
+    single value: the data then hold no information on the spread, and a caller should say so.
+    """
+    _not_empty("bootstrap_ci95", values)
+    rng = _generator(seed)
+    resampled = values[rng.integers(len(values), size=(num_resamples, len(values)))]  # [B, K]
+    return _interval(statistic(resampled))
+
+
+def hierarchical_ci95(
+    repeats: Sequence[Float[np.ndarray, " _"]],
+    statistic: Statistic,
+    seed: int | Sequence[int],
+    num_resamples: int = NUM_RESAMPLES,
+) -> Interval:
+    """The 95 % bootstrap interval for few tasks: resamples tasks, then within each drawn task its repeats.
+
+    `repeats[k]` holds the independent scores of task k (trials or episodes; as many as there are). `statistic`
+    sees the K means of one resample. With two tasks, tasks alone would have three different resamples, whatever
+    the noise; the second stage adds the noise within each task.
+
+    Its meaning: where the statistic would lie for as many tasks drawn anew, each measured anew. It is wide where
+    the tasks differ, as it should be: with two tasks it reaches from the worse to the better one, and an adaptation
+    gain's interval clears zero only where both gain. For a family that has no other tasks it is therefore
+    conservative. With one task it holds the noise of that task alone, and says nothing of others. With many
+    tasks use `bootstrap_ci95`: there this one counts the noise within tasks twice.
+    """
+    if not repeats:
+        raise MetarlError("hierarchical_ci95: needs at least one task, got none")
+    rng = _generator(seed)
+    picks = rng.integers(len(repeats), size=(num_resamples, len(repeats)))
+    resampled = np.empty(picks.shape)  # [B, K]
+    for k, scores in enumerate(repeats):
+        _not_empty("hierarchical_ci95", scores)
+        drawn = picks == k
+        resampled[drawn] = scores[rng.integers(len(scores), size=(int(drawn.sum()), len(scores)))].mean(axis=1)
+    return _interval(statistic(resampled))
+
+
+def _interval(resampled: Float[np.ndarray, " B"]) -> Interval:
+    low, high = np.quantile(resampled, _BOUNDS)
+    return float(low), float(high)
+
+
+def _generator(seed: int | Sequence[int]) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+
+
+def _not_empty(name: str, values: np.ndarray) -> np.ndarray:
+    if values.size == 0:
+        raise MetarlError(f"{name}: needs at least one value, got none")
+    return values

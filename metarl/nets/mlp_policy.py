@@ -1,0 +1,89 @@
+"""A multilayer-perceptron policy over parameter dicts: torch for learning, NumPy for acting.
+
+Parameters carry a leading task axis K, so that K tasks with K parameter sets are one batched product.
+Letters: K task, B samples, O observation, A action, H hidden.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.ops.distributions import Categorical, Distribution, Gaussian
+
+
+def init_mlp(sizes: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
+    """Weights w0, b0, w1, ... without task axis: Glorot-uniform [in, out], zero biases."""
+    params = {}
+    for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        bound = math.sqrt(6 / (fan_in + fan_out))
+        params[f"w{i}"] = (2 * torch.rand(fan_in, fan_out, generator=generator) - 1) * bound
+        params[f"b{i}"] = torch.zeros(fan_out)
+    return params
+
+
+def mlp(params: Mapping[str, Tensor], x: Float[Tensor, "K B in"], num_layers: int) -> Float[Tensor, "K B out"]:
+    """tanh(... tanh(x w0 + b0) ...) w_last + b_last, per task."""
+    for i in range(num_layers):
+        x = torch.baddbmm(params[f"b{i}"][:, None], x, params[f"w{i}"])
+        if i < num_layers - 1:
+            x = torch.tanh(x)
+    return x
+
+
+@dataclass(frozen=True)
+class MLPPolicy:
+    """Gaussian with state-independent log-std for continuous actions, softmax for discrete ones."""
+
+    obs_dim: int
+    action_dim: int
+    discrete: bool
+    hidden: tuple[int, ...]
+    init_std: float
+    min_std: float
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.hidden) + 1
+
+    def init(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Fresh parameters without task axis."""
+        params = init_mlp((self.obs_dim, *self.hidden, self.action_dim), generator)
+        if not self.discrete:
+            params["log_std"] = torch.full((self.action_dim,), math.log(self.init_std))
+        return params
+
+    def distribution(self, params: Mapping[str, Tensor], observations: Float[Tensor, "K B O"]) -> Distribution:
+        """pi(. | o) for every sample, with each task's own parameters."""
+        output = mlp(params, observations, self.num_layers)
+        if self.discrete:
+            return Categorical(output)
+        return Gaussian(output, params["log_std"].clamp_min(math.log(self.min_std))[:, None])
+
+    def output(self, params: Mapping[str, np.ndarray], observations: np.ndarray) -> np.ndarray:
+        """Means or logits [K, N, A] float32 in NumPy, for acting: small torch calls cost too much there."""
+        x = observations
+        for i in range(self.num_layers):
+            x = np.matmul(x, params[f"w{i}"])
+            x += params[f"b{i}"][:, None]
+            if i < self.num_layers - 1:
+                np.tanh(x, out=x)
+        return x
+
+    def log_std(self, params: Mapping[str, np.ndarray]) -> np.ndarray:
+        """[K, A] float32, with the floor applied."""
+        return np.maximum(params["log_std"], np.float32(math.log(self.min_std)))
+
+    def tasks_that_fit(self, num_samples: int, device: torch.device) -> int:
+        """How many tasks of `num_samples` one batched product should hold: on a CPU one layer's activations stay
+        in cache (2 MiB), on a GPU a second-order graph of some 60 activations takes at most half the free memory."""
+        activations = 4 * num_samples * max(self.hidden, default=1)
+        budget = 2 * 2**20 if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] // (2 * 60)
+        return max(1, budget // activations)

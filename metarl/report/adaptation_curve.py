@@ -1,0 +1,197 @@
+"""Pictures of adaptation: return against the round of a trial, and return against training steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import EngFormatter
+
+from metarl.evaluation.evaluate import FEW_TASKS, Evaluation
+from metarl.evaluation.table import headline
+from metarl.report.metrics import Curve, Run, read_run
+from metarl.report.style import BLUE, CATEGORIES, INK, SKY, VERMILLION, add_legend, dark_viridis, new_figure, save
+
+_MAX_LABEL = 44
+_LABEL_ROOM = 0.42  # right of the last round, as a share of all rounds' span, for the anchors' names
+_SAME_LABEL = 0.06  # anchors closer than this share of the picture's height have their names stacked
+_DASHED = (0, (5, 4))
+
+
+def plot_adaptation(evaluation: Evaluation, path: Path) -> None:
+    """Write `adaptation_figure` as a PNG."""
+    save(adaptation_figure(evaluation), path)
+
+
+def plot_learning_curve(metrics_path: Path | Sequence[Path], path: Path) -> None:
+    """Write `learning_figure` of one or several runs' metrics.jsonl as a PNG."""
+    paths = [metrics_path] if isinstance(metrics_path, Path) else list(metrics_path)
+    save(learning_figure([read_run(one) for one in paths]), path)
+
+
+# --- return against round ----------------------------------------------------------------------------
+
+
+def adaptation_figure(evaluation: Evaluation) -> Figure:
+    """Return against round: a thin line per task, the mean with its 95 % interval, the anchors."""
+    gain, num_rounds = evaluation.adaptation_gain, len(evaluation.rounds)
+    subtitle = (
+        f"{headline(evaluation)}\n"
+        f"gain {gain.mean:+.4g}, 95 % interval [{gain.ci95[0]:+.4g}, {gain.ci95[1]:+.4g}], paired per task"
+    )
+    figure, axes = new_figure("Return before and after adaptation", subtitle)
+    _draw_tasks(figure, axes, evaluation)
+    _draw_mean(axes, evaluation)
+    axes.set_xticks(range(num_rounds), [_round_tick(r, num_rounds) for r in range(num_rounds)])
+    span = max(num_rounds - 1, 1)
+    axes.set_xlim(-0.06 * span, num_rounds - 1 + (_LABEL_ROOM if _anchors(evaluation) else 0.06) * span)
+    axes.set_xlabel("round (the episodes collected with one adaptation state)")
+    _draw_anchors(axes, evaluation)
+    add_legend(axes)
+    return figure
+
+
+def _round_tick(index: int, num_rounds: int) -> str:
+    if index == 0:
+        return "0\nbefore adaptation"
+    return f"{index}\nafter adaptation" if index == num_rounds - 1 else str(index)
+
+
+def _draw_tasks(figure: Figure, axes: Axes, evaluation: Evaluation) -> None:
+    """Thin lines, coloured by the parameter where it is one scalar; few tasks are named in the legend."""
+    scores, rounds = evaluation.per_task, range(len(evaluation.rounds))
+    if len(scores) <= FEW_TASKS:
+        for score, colour in zip(scores, CATEGORIES, strict=False):
+            label = score.label if len(score.label) <= _MAX_LABEL else score.label[: _MAX_LABEL - 1] + "…"
+            axes.plot(rounds, score.returns, color=colour, lw=1.6, marker="o", ms=4, label=label)
+        return
+    marker, label = "o" if len(rounds) == 1 else "", f"each of {len(scores)} tasks"
+    parameter = _scalar_parameter(evaluation)
+    if parameter is None:
+        for score in scores:
+            axes.plot(rounds, score.returns, color=SKY, lw=0.9, alpha=0.7, marker=marker, label=label)
+        return
+    values = np.array([score.task[parameter] for score in scores], dtype=np.float64)
+    scale = ScalarMappable(Normalize(float(values.min()), float(values.max())), dark_viridis())
+    for score, value in zip(scores, values, strict=True):
+        colour = scale.to_rgba(value)
+        axes.plot(rounds, score.returns, color=colour, lw=0.9, alpha=0.8, marker=marker, label=label)
+    bar = figure.colorbar(scale, ax=axes, pad=0.02, fraction=0.05)
+    bar.set_label(f"task parameter {parameter}")
+    bar.outline.set_visible(False)
+
+
+def _draw_mean(axes: Axes, evaluation: Evaluation) -> None:
+    rounds = list(range(len(evaluation.rounds)))
+    means = np.array([score.mean for score in evaluation.rounds])
+    low, high = np.array([score.ci95 for score in evaluation.rounds]).T
+    halo = [Stroke(linewidth=5.5, foreground="white"), Normal()]
+    label = "95 % interval of the mean"
+    if len(rounds) == 1:
+        errors = np.maximum([means - low, high - means], 0.0)  # an IQM-free mean may leave its interval by rounding
+        axes.errorbar(rounds, means, yerr=errors, color=INK, capsize=6, lw=1.5, ls="", zorder=3, label=label)
+    axes.fill_between(rounds, low, high, color=INK, alpha=0.16, lw=0, zorder=3, label=label)
+    axes.plot(rounds, means, color=INK, lw=2.8, marker="o", ms=6, zorder=4, label="mean over tasks", path_effects=halo)
+
+
+def _anchors(evaluation: Evaluation) -> list[tuple[float, str]]:
+    """The known anchors from the lowest up, as (value, name)."""
+    anchors = evaluation.anchors
+    named = (
+        (anchors.nothing, "standing still"),
+        (anchors.task_blind, "best task-blind policy"),
+        (anchors.expert, "expert, knows the task"),
+    )
+    return sorted((value, name) for value, name in named if value is not None)
+
+
+def _draw_anchors(axes: Axes, evaluation: Evaluation) -> None:
+    """Dashed lines, named at their right end; names too close to each other are stacked on the upper line."""
+    known = _anchors(evaluation)
+    for value, _ in known:
+        axes.axhline(value, color=INK, lw=1.0, ls=_DASHED, alpha=0.6, zorder=1)
+    low, high = axes.get_ylim()
+    high += 0.06 * (high - low) * bool(known)  # room for the name above the highest line
+    axes.set_ylim(low, high)
+    stacks: list[list[tuple[float, str]]] = []
+    for anchor in known:
+        if stacks and anchor[0] - stacks[-1][-1][0] < _SAME_LABEL * (high - low):
+            stacks[-1].append(anchor)
+        else:
+            stacks.append([anchor])
+    for stack in stacks:
+        axes.annotate(
+            "\n".join(f"{name}  {value:.4g}" for value, name in reversed(stack)),
+            xy=(1.0, stack[-1][0]),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(-4, 2),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            fontsize=8.5,
+            color="#333333",
+        )
+
+
+def _scalar_parameter(evaluation: Evaluation) -> str | None:
+    """The name of the only task parameter where it is one number."""
+    task = evaluation.per_task[0].task
+    name = next(iter(task))
+    return name if len(task) == 1 and not isinstance(task[name], tuple) else None
+
+
+# --- return against training steps -------------------------------------------------------------------
+
+
+def learning_figure(runs: Sequence[Run]) -> Figure:
+    """Return before (dashed) and after (solid) adaptation against environment steps.
+
+    One run: evaluations bold with markers, training thin. Several runs: a colour each, its evaluations on the test
+    split where there are any, else training.
+    """
+    if len(runs) == 1:
+        subtitle = f"{runs[0].name}: first (dashed) and last round (solid) of a trial"
+    else:
+        subtitle = f"{len(runs)} runs: first (dashed) and last round (solid) of a trial"
+    figure, axes = new_figure("Learning to adapt", subtitle)
+    if len(runs) == 1:
+        _draw_run(axes, runs[0])
+    else:
+        for index, run in enumerate(runs):
+            curve = run.evaluations.get("test") or run.train
+            if curve is not None:
+                colour = CATEGORIES[index % len(CATEGORIES)]
+                _draw_ends(axes, curve, (colour, colour), (f"{run.name}, before", f"{run.name}, after"))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("environment steps of training")
+    add_legend(axes)
+    return figure
+
+
+def _draw_run(axes: Axes, run: Run) -> None:
+    colours = (VERMILLION, BLUE)
+    if run.train is not None:
+        names = ("training, before adaptation", "training, after adaptation")
+        _draw_ends(axes, run.train, colours, names, lw=0.9, alpha=0.6)
+    markers = {"test": "o", "ood": "s", "train": "^"}
+    for split, curve in run.evaluations.items():
+        names = (f"{split} tasks, before adaptation", f"{split} tasks, after adaptation")
+        _draw_ends(axes, curve, colours, names, lw=2.2, marker=markers.get(split, "D"), ms=5)
+
+
+def _draw_ends(
+    axes: Axes, curve: Curve, colours: tuple[str, str], names: tuple[str, str], marker: str = "", **style: float
+) -> None:
+    """The first and the last round of a curve; of a single round one line alone."""
+    ends = ((0, _DASHED), (-1, "-")) if curve.returns.shape[1] > 1 else ((-1, "-"),)
+    for end, line_style in ends:
+        axes.plot(
+            curve.env_steps, curve.returns[:, end], color=colours[end], ls=line_style, marker=marker, label=names[end],
+            **style,
+        )  # fmt: skip

@@ -1,0 +1,61 @@
+"""What all pictures share: colours, a figure, saving.
+
+Drawn on Figure objects directly, never through pyplot: no global state, no display, safe in any thread.
+Colours: Okabe and Ito (2008) for categories, viridis without its palest end for a scalar; both read under
+colour-vision deficiency.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap, ListedColormap
+from matplotlib.figure import Figure
+
+RETURN_LABEL = "return per episode, undiscounted"
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, BROWN, GREY = "#E69F00", "#56B4E9", "#7F5F3F", "#777777"
+CATEGORIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BROWN, GREY)
+INK = "#1a1a1a"
+_SUBTLE = "#444444"
+
+
+def new_figure(title: str, subtitle: str, size_inches: tuple[float, float] = (8.4, 5.2)) -> tuple[Figure, Axes]:
+    """A white figure with one set of axes, a light grid, a bold title and a smaller line below it."""
+    figure = Figure(figsize=size_inches, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
+    axes.tick_params(color="#999999", labelsize=9)
+    axes.grid(axis="y", color="#e6e6e6", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.set_ylabel(RETURN_LABEL)
+    figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
+    axes.set_title(subtitle, loc="left", fontsize=9.5, color=_SUBTLE, pad=10)
+    return figure, axes
+
+
+def add_legend(axes: Axes) -> None:
+    """A legend where there is most room, without repeating a name."""
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(reversed(labels), reversed(handles), strict=True))
+    ordered = [label for label in dict.fromkeys(labels) if label in unique]
+    axes.legend(
+        [unique[label] for label in ordered], ordered, loc="best", framealpha=0.92, edgecolor="none", fontsize=9
+    )
+
+
+def dark_viridis() -> Colormap:
+    """viridis without its palest tenth, which thin lines lose on white."""
+    return ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.9, 256)))
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG, making its folder where needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150, facecolor="white", format="png")
