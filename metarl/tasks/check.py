@@ -313,7 +313,7 @@ def _actions(batch: TaskBatch, steps: int, seed: int = _SEED, constant: bool = F
 
 
 def _rollout(batch: TaskBatch, steps: int = _NUM_STEPS, seed: int = _SEED, constant: bool = False) -> _Trace:
-    """One episode of random actions, a function of (tasks, seed). A batch of one gets the seed of a single environment."""
+    """One episode of random actions, a function of (tasks, seed); a batch of one is seeded as a single environment."""
     obs, _ = batch.reset(seed=[seed] * batch.num_envs)
     observations, rewards, ended = [np.array(obs)], [], []
     for action in _actions(batch, steps, seed, constant):
