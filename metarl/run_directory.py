@@ -143,7 +143,7 @@ def open_run(path: Path, config: RunConfig, resume: bool) -> Iterator[RunDirecto
     with _locked(path):
         restored = _check(path, config, resume)
         iteration = restored.iteration if restored else 0
-        records = [r for r in read_records(path / "metrics.jsonl") if r["iteration"] <= iteration and restored]
+        records = [r for r in read_records(path / "metrics.jsonl") if restored and r["iteration"] <= iteration]
         write_text(path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
         _write_versions(path / "versions.json", warn=restored is not None)
         write_text(path / "config.yaml", to_yaml(config))
@@ -160,12 +160,12 @@ def _check(path: Path, config: RunConfig, resume: bool) -> Checkpoint | None:
     """The checkpoint to go on from, None to start afresh."""
     has_checkpoints = checkpoint.has_checkpoints(path / "checkpoints")
     has_config = (path / "config.yaml").is_file()
-    if not has_checkpoints and (not has_config or not read_records(path / "metrics.jsonl")):
+    if not has_checkpoints and not read_records(path / "metrics.jsonl"):
         return None  # nothing has happened here yet
     if not resume:
         raise ConfigError(f"{path} already holds a run: add --resume to go on with it, or choose another --run-dir")
     if not has_config:
-        raise ConfigError(f"{path} holds checkpoints but no config.yaml: choose another --run-dir")
+        raise ConfigError(f"{path} holds results but no config.yaml: choose another --run-dir")
     changed = differences(load_config(path / "config.yaml"), config)
     if changed:
         lines = "\n  ".join(changed)

@@ -1,0 +1,322 @@
+"""The command line. Exit codes: 0 done, 1 the run failed, 2 the user's input is wrong, 128 + n stopped by signal n.
+
+Nothing heavy is imported before a command runs: `metarl --help` must answer at once.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metarl.errors import ConfigError, EnvironmentFault, MetarlError, TaskError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from metarl.config import RunConfig
+    from metarl.experience import TrialPlan
+    from metarl.tasks import Split, TaskDistribution
+    from metarl.training import MakeExecutor, Outcome
+
+app = typer.Typer(
+    name="metarl",
+    help="Train policies that adapt, and measure how fast they do.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+tasks_app = typer.Typer(help="Look at task distributions.", no_args_is_help=True)
+app.add_typer(tasks_app, name="tasks")
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="overrides, such as seed=3")]
+Options = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="options of the distribution")]
+Local = Annotated[bool, typer.Option("--local", help="run in this process, without Ray")]
+Address = Annotated[str | None, typer.Option(help="a running Ray cluster; without it one is started here")]
+SplitName = Annotated[str, typer.Option(help="train, test or ood")]
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+# --- runs --------------------------------------------------------------------------------------------
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file, see experiments/")],
+    overrides: Overrides = None,
+    run_dir: Annotated[Path | None, typer.Option(help="where the run goes [default: runs/CONFIG's name]")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with the run there; starts one if there is none")
+    ] = False,
+    local: Local = False,
+    address: Address = None,
+) -> None:
+    """Meta-train what CONFIG describes."""
+    with _exit_codes():
+        from metarl.config import load_config
+        from metarl.logs import ConsoleReporter
+        from metarl.training import TrainingError
+        from metarl.training import train as run_training
+
+        given = list(overrides or ())
+        run = run_dir or Path("runs") / config.stem
+        settings = load_config(config, [*given, *(["executor.backend=local"] if local else [])])
+        console = _console()
+        console.print(f"run directory: {run}", markup=False, highlight=False, soft_wrap=True)
+        with _executors(settings, address) as make_executor:
+            reporter = ConsoleReporter(console)
+            try:
+                outcome = run_training(settings, run, make_executor, resume=resume, reporter=reporter)
+            except TrainingError as error:
+                raise _failure(error, 1) from error
+            finally:
+                reporter.close()
+        again = ["metarl", "train", str(config), *given, "--run-dir", str(run), "--resume"]
+        again += ["--local"] if local else ["--address", address] if address else []
+        _finish(console, run, outcome, shlex.join(again))
+
+
+def _finish(console: Console, run: Path, outcome: Outcome, command: str) -> None:
+    """Say how it ended and what comes next; exits where a signal ended it."""
+    minutes = outcome.wall_s / 60
+    summary = (
+        f"{outcome.iteration} iterations, {outcome.env_steps:,} environment steps, {minutes:.1f} minutes of training"
+    )
+    if outcome.signal_number is not None:
+        name = signal.Signals(outcome.signal_number).name
+        typer.echo(f"stopped by {name} after {summary}; everything is saved. Go on with:\n  {command}", err=True)
+        raise typer.Exit(128 + outcome.signal_number)
+    from metarl.report.adaptation_curve import plot_learning_curve
+    from metarl.run_directory import read_records
+
+    head = {"done": "done", "time limit": "the time limit is reached"}[outcome.reason]
+    console.print(f"{head}: {summary}", markup=False, highlight=False, soft_wrap=True)
+    if any(record["kind"] == "train" for record in read_records(run / "metrics.jsonl")):
+        plot_learning_curve(run / "metrics.jsonl", run / "learning.png")
+        console.print(f"learning curve: {run / 'learning.png'}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="a run directory; config.yaml and checkpoints/ are enough")
+    ],
+    split: SplitName = "test",
+    tasks: Annotated[int | None, typer.Option(min=1, help="number of tasks [default: the run's]")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="episodes per task and round [default: the run's]")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="rounds, the last one judged [default: the run's]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="of the tasks and episodes [default: the run's]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="where results go [default: RUN/evaluations/SPLIT-ITERATION]")
+    ] = None,
+    local: Local = False,
+    address: Address = None,
+) -> None:
+    """Judge the newest checkpoint of RUN by how it adapts to tasks it has not seen."""
+    with _exit_codes():
+        from metarl.evaluation.evaluate import evaluate as run_evaluation
+        from metarl.evaluation.table import table
+        from metarl.report.adaptation_curve import plot_adaptation
+        from metarl.run_directory import evaluation_folder, load_run
+
+        console = _console()
+        name = _split(split)
+        trained = load_run(run)
+        config, iteration = trained.config, trained.checkpoint.iteration
+        if local:
+            config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
+        plan = _plan(trained.algorithm.plan(trained.distribution.horizon, evaluation=True), episodes, rounds)
+        with _executors(config, address) as make_executor:
+            executor = make_executor(trained.distribution, trained.algorithm.policy)
+            try:
+                result = run_evaluation(
+                    executor,
+                    trained.distribution,
+                    plan,
+                    trained.algorithm.weights(),
+                    split=name,
+                    num_tasks=tasks or config.evaluation.num_tasks,
+                    seed=config.seed if seed is None else seed,
+                    version=iteration,
+                    tasks_per_unit=config.training.tasks_per_unit,
+                )
+            finally:
+                executor.close()
+        folder = out or evaluation_folder(run, name, iteration)
+        result.write(folder / "evaluation.json")
+        plot_adaptation(result, folder / "adaptation.png")
+        console.print(table(result))
+        for written in ("evaluation.json", "adaptation.png"):
+            console.print(str(folder / written), markup=False, highlight=False, soft_wrap=True)
+
+
+def _plan(plan: TrialPlan, episodes: int | None, rounds: int | None) -> TrialPlan:
+    """The algorithm's own plan with another number of streams, or of rounds: the first repeated, the last judged."""
+    if episodes is not None:
+        plan = replace(plan, num_streams=episodes)
+    if rounds is not None:
+        plan = replace(plan, rounds=(plan.rounds[0],) * (rounds - 1) + (plan.rounds[-1],))
+    return plan
+
+
+@contextmanager
+def _executors(config: RunConfig, address: str | None) -> Iterator[MakeExecutor]:
+    """A maker of executors, alive as long as the context. Ray is imported here and nowhere else."""
+    if config.executor.backend == "local":
+        if address is not None:
+            raise ConfigError(f"--address {address} and running locally exclude each other")
+        from metarl.executor.local import LocalExecutor
+
+        yield LocalExecutor
+        return
+    from metarl.executor.ray_backend import RayExecutor, connect
+
+    settings = config.executor
+    with connect(address, settings.num_workers):
+        yield lambda distribution, policy: RayExecutor(
+            distribution, policy, num_workers=settings.num_workers, unit_deadline_s=settings.unit_deadline_s
+        )
+
+
+# --- tasks -------------------------------------------------------------------------------------------
+
+
+@tasks_app.command("list")
+def list_tasks() -> None:
+    """The task distributions that are installed."""
+    with _exit_codes():
+        from metarl.tasks import available_distributions
+
+        for name, target in available_distributions().items():
+            typer.echo(f"{name:<28} {target}")
+
+
+@tasks_app.command("show")
+def show_tasks(name: Annotated[str, typer.Argument(metavar="NAME_OR_module:attr")], options: Options = None) -> None:
+    """The parameters of a task distribution, their ranges, and what is known about its returns."""
+    with _exit_codes():
+        from rich.table import Table
+
+        distribution = _distribution(name, options)
+        shown = Table(title=f"{distribution.name} (version {distribution.version})", title_justify="left")
+        for column in ("parameter", "unit", "train", "test", "ood"):
+            shown.add_column(column)
+        for p in distribution.parameters:
+            test = str(p.test) if p.test else "same" if distribution.splits_coincide else "held out"
+            shown.add_row(p.name, p.unit or "-", str(p.prior), test, str(p.ood or "-"))
+        console = _console()
+        console.print(shown)
+        console.print(f"horizon {distribution.horizon} steps")
+        anchors = distribution.anchors
+        known = {"doing nothing": anchors.nothing, "best task-blind": anchors.task_blind, "expert": anchors.expert}
+        for label, value in known.items():
+            if value is not None:
+                console.print(f"anchor, {label}: {value:g}", highlight=False)
+        if anchors.source:
+            console.print(f"({anchors.source})", markup=False, highlight=False)
+        if distribution.splits_coincide:
+            console.print("train and test tasks coincide: results show adaptation, no generalisation")
+
+
+@tasks_app.command("sample")
+def sample_tasks(
+    name: Annotated[str, typer.Argument(metavar="NAME_OR_module:attr")],
+    options: Options = None,
+    number: Annotated[int, typer.Option("-n", min=1, help="how many")] = 5,
+    split: SplitName = "train",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw tasks."""
+    with _exit_codes():
+        for task in _distribution(name, options).sample(_split(split), number, seed):
+            typer.echo(str(task))
+
+
+@tasks_app.command("check")
+def check_tasks(name: Annotated[str, typer.Argument(metavar="NAME_OR_module:attr")], options: Options = None) -> None:
+    """Check that a task distribution of your own keeps the contract."""
+    with _exit_codes():
+        from metarl.tasks.check import check_distribution
+
+        results = check_distribution(_distribution(name, options))
+        for result in results:
+            typer.echo(f"{'ok' if result.passed else 'FAILED':<7} {result.name}")
+            if not result.passed:
+                typer.echo(f"        {result.message}")
+        failed = sum(not result.passed for result in results)
+        if failed:
+            raise TaskError(f"{name}: {failed} of {len(results)} checks failed")
+
+
+def _distribution(name: str, options: list[str] | None) -> TaskDistribution:
+    from metarl.tasks import load_distribution
+
+    return load_distribution(name, **_keyword_arguments(options or []))
+
+
+def _keyword_arguments(options: list[str]) -> dict[str, Any]:
+    import yaml  # type: ignore[import-untyped]
+
+    values = {}
+    for option in options:
+        key, equals, text = option.partition("=")
+        if not (equals and key):
+            raise ConfigError(f"option {option!r}: expected key=value, for example horizon=100")
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"option {option!r}: invalid YAML value: {error}") from error
+    return values
+
+
+def _split(name: str) -> Split:
+    from metarl.tasks import SPLITS
+
+    for split in SPLITS:
+        if split == name:
+            return split
+    raise TaskError(f"unknown split {name!r}; allowed: {', '.join(SPLITS)}")
+
+
+# --- how commands end --------------------------------------------------------------------------------
+
+
+def _console() -> Console:
+    """Where results and progress go; warnings of the platform go through it too, so that they never tear a live line."""
+    from rich.console import Console
+
+    from metarl.logs import log_to
+
+    console = Console()
+    log_to(console if console.is_terminal else Console(stderr=True, soft_wrap=True))
+    return console
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """Errors with a known cause become one message and an exit code; bugs keep their traceback."""
+    try:
+        yield
+    except MetarlError as error:
+        raise _failure(error, 2) from error
+    except (EnvironmentFault, OSError) as error:
+        raise _failure(error, 1) from error
+    except KeyboardInterrupt as error:
+        raise typer.Exit(128 + signal.SIGINT) from error
+
+
+def _failure(error: Exception, code: int) -> typer.Exit:
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(code)

@@ -1,0 +1,314 @@
+"""The training loop. It knows neither where units run nor, by name, any algorithm or task distribution.
+
+    tasks(seed, iteration) -> units -> executor.collect -> algorithm.update -> log -> checkpoint / evaluate
+             ^                                                     |
+             +------------------ weights, version + 1 -------------+
+
+What an iteration does is a function of (configuration, iteration, algorithm.state_dict()), so a run that goes on
+from a checkpoint is the run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from metarl import checkpoint
+from metarl.algorithms import build_algorithm
+from metarl.algorithms.base import AdaptivePolicy, Algorithm
+from metarl.config import RunConfig
+from metarl.errors import CheckpointError, ConfigError
+from metarl.evaluation.evaluate import evaluate
+from metarl.executor.base import Executor
+from metarl.experience import Trial, Unit
+from metarl.logs import Reporter, Silent
+from metarl.run_directory import Record, RunDirectory, identity_of, open_run, restore, spaces_of
+from metarl.tasks import TaskDistribution, load_distribution
+
+MakeExecutor = Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor]
+Reason = Literal["done", "time limit", "interrupted"]
+
+TIMINGS = ("wall_s", "sample_s", "learn_s", "other_s", "env_steps_per_s", "evaluate_s")  # all else repeats exactly
+
+
+class TrainingError(RuntimeError):
+    """The run cannot go on: something in it is no longer finite. What was good is in the last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Why training stopped, and where. `signal_number` is set where `reason` is "interrupted"."""
+
+    reason: Reason
+    iteration: int
+    env_steps: int
+    wall_s: float
+    signal_number: int | None = None
+
+
+def train(
+    config: RunConfig,
+    run_dir: Path,
+    make_executor: MakeExecutor,
+    *,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Outcome:
+    """Train what `config` describes, in `run_dir`, until it is done, out of time or asked to stop by SIGINT or SIGTERM.
+
+    Raises ConfigError, TaskError or CheckpointError where the input is wrong, EnvironmentFault where an
+    environment misbehaves, TrainingError where training diverges. The state after the last completed
+    iteration is checkpointed in every case but the last.
+    """
+    distribution = load_distribution(config.task_distribution.name, **config.task_distribution.options)
+    device = resolve_device(config.device)
+    algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config.seed), device, config.seed)
+    if config.training.evaluate_every:
+        distribution.sample(config.evaluation.split, 1, config.seed)  # a split that is missing shows now, not later
+    with open_run(run_dir, config, resume) as run, _stop_signals() as stop, _learner_threads():
+        if run.restored:
+            restore(run.restored, distribution, algorithm)
+        executor = make_executor(distribution, algorithm.policy)
+        try:
+            return _Loop(config, run, distribution, algorithm, executor, reporter or Silent(), stop).run()
+        finally:
+            executor.close()
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `device: auto|cpu|cuda` means here; ConfigError where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device = 'cuda': no CUDA device is usable here; allowed: auto, cpu")
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
+
+
+def units_of(tasks: Sequence[Any], plan: Any, tasks_per_unit: int, seed: int, iteration: int) -> list[Unit]:
+    """Fixed groups of tasks, each with the seed path (seed, 0, iteration, unit). Evaluation's begin with (seed, 1)."""
+    groups = [tuple(tasks[i : i + tasks_per_unit]) for i in range(0, len(tasks), tasks_per_unit)]
+    return [Unit(i, group, plan, (seed, 0, iteration, i)) for i, group in enumerate(groups)]
+
+
+def mean_returns(trials: Sequence[Trial]) -> dict[str, float]:
+    """`return/round{i}`: mean undiscounted return of round i over tasks and streams."""
+    returns = np.concatenate([trial.returns for trial in trials], axis=1).mean(axis=(1, 2))
+    return {f"return/round{i}": float(value) for i, value in enumerate(returns)}
+
+
+class _Loop:
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        distribution: TaskDistribution,
+        algorithm: Algorithm,
+        executor: Executor,
+        reporter: Reporter,
+        stop: _Stop,
+    ):
+        self.config, self.run_directory, self.distribution = config, run, distribution
+        self.algorithm, self.executor, self.reporter, self.stop = algorithm, executor, reporter, stop
+        meta: dict[str, Any] = run.restored.meta if run.restored else {"env_steps": 0, "wall_s": 0.0}
+        self.iteration = run.restored.iteration if run.restored else 0
+        self.saved_iteration = self.iteration if run.restored else -1
+        self.env_steps: int = meta["env_steps"]
+        self._wall_before_s: float = meta["wall_s"]
+        self._started_s = time.perf_counter()
+        self._iterations_done = 0
+        self._log_s = 0.0  # what writing the last record took: counted in the next one
+        self.is_consistent = True
+        self.plan = algorithm.plan(distribution.horizon)
+        self.weights = algorithm.weights()
+
+    @property
+    def wall_s(self) -> float:
+        """Training wall time, added up over resumes."""
+        return self._wall_before_s + time.perf_counter() - self._started_s
+
+    def run(self) -> Outcome:
+        try:
+            reason = self._loop()
+        except Exception:
+            if self.is_consistent:
+                self._save()
+            raise
+        self._save()
+        return Outcome(reason, self.iteration, self.env_steps, self.wall_s, self.stop.signal_number)
+
+    def _loop(self) -> Reason:
+        settings = self.config.training
+        while self.stop.signal_number is None:
+            done, late = self.iteration >= settings.iterations, self._seconds_left() <= 0
+            every = settings.evaluate_every
+            if every and (done or late or self.iteration % every == 0):
+                self._evaluate()
+            if self.stop.signal_number is None and (done or late):
+                return "done" if done else "time limit"
+            if self.stop.signal_number is None:
+                self._iterate()
+                if self.iteration % settings.checkpoint_every == 0:
+                    self._save()
+        return "interrupted"
+
+    def _seconds_left(self) -> float:
+        limit = self.config.training.time_limit_minutes
+        return math.inf if limit is None else 60 * limit - self.wall_s
+
+    def _iterate(self) -> None:
+        """One meta-update. Asked to stop while collecting, it leaves everything as it was."""
+        start = time.perf_counter()
+        seed, algorithm, iteration = self.config.seed, self.algorithm, self.iteration
+        tasks = self.distribution.sample("train", algorithm.num_tasks, (seed, iteration))
+        units = units_of(tasks, self.plan, self.config.training.tasks_per_unit, seed, iteration)
+        collect_start = time.perf_counter()
+        trials = self.executor.collect(units, self.weights, iteration)
+        learn_start = time.perf_counter()
+        if self.stop.signal_number is not None:
+            return
+        assert [trial.unit for trial in trials] == [unit.index for unit in units]
+        assert all(trial.weights_version == iteration for trial in trials), "on-policy data of an older version"
+        self.is_consistent = False
+        metrics = algorithm.update(trials)
+        learn_end = time.perf_counter()
+        weights = algorithm.weights()
+        self._check_finite(metrics, weights)
+        self.iteration, self.weights, self.is_consistent = iteration + 1, weights, True
+        steps = sum(trial.num_steps for trial in trials)
+        self.env_steps += steps
+        sample_s, learn_s = learn_start - collect_start, learn_end - learn_start
+        record: Record = {"kind": "train", "iteration": self.iteration, "env_steps": self.env_steps}
+        record |= mean_returns(trials) | {name: float(value) for name, value in metrics.items()}
+        end = time.perf_counter()
+        total_s = end - start + self._log_s
+        record |= {
+            "wall_s": self.wall_s,
+            "sample_s": sample_s,
+            "learn_s": learn_s,
+            "other_s": total_s - sample_s - learn_s,
+            "env_steps_per_s": steps / total_s,
+        }
+        self._iterations_done += 1
+        self.run_directory.write(record)
+        self.reporter.train(record, self.config.training.iterations, self._eta_s())
+        self._log_s = time.perf_counter() - end
+
+    def _eta_s(self) -> float:
+        """Seconds left at the mean pace so far (evaluations and checkpoints included), at most the time limit's."""
+        pace_s = (time.perf_counter() - self._started_s) / self._iterations_done
+        return max(0.0, min(self._seconds_left(), (self.config.training.iterations - self.iteration) * pace_s))
+
+    def _evaluate(self) -> None:
+        if self.iteration in self.run_directory.evaluated:
+            return
+        start = time.perf_counter()
+        settings = self.config.evaluation
+        evaluation = evaluate(
+            self.executor,
+            self.distribution,
+            self.algorithm.plan(self.distribution.horizon, evaluation=True),
+            self.weights,
+            split=settings.split,
+            num_tasks=settings.num_tasks,
+            seed=self.config.seed,
+            version=self.iteration,
+            tasks_per_unit=self.config.training.tasks_per_unit,
+        )
+        folder = self.run_directory.evaluation_folder(settings.split, self.iteration)
+        evaluation.write(folder / "evaluation.json")
+        record: Record = {
+            "kind": "evaluation",
+            "iteration": self.iteration,
+            "env_steps": self.env_steps,
+            "split": settings.split,
+            "num_tasks": settings.num_tasks,
+            **{f"return/round{i}": score.mean for i, score in enumerate(evaluation.rounds)},
+            "gain": evaluation.adaptation_gain.mean,
+            "gain_ci95": list(evaluation.adaptation_gain.ci95),
+            "wall_s": self.wall_s,
+            "evaluate_s": time.perf_counter() - start,
+        }
+        self.run_directory.write(record)
+        self.reporter.evaluation(record)
+
+    def _check_finite(self, metrics: dict[str, float], weights: dict[str, np.ndarray]) -> None:
+        bad = [f"metric {name!r} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+        bad += [f"weights {name!r} are not finite" for name, value in weights.items() if not np.isfinite(value).all()]
+        if bad:
+            raise TrainingError(self._lost(f"{', '.join(bad)} after iteration {self.iteration + 1}"))
+
+    def _lost(self, what: str) -> str:
+        kept = f"iteration {self.saved_iteration}" if self.saved_iteration >= 0 else "none yet"
+        return f"training diverged: {what}. Not saved; last checkpoint: {kept}. Try smaller steps or learning rates"
+
+    def _save(self) -> None:
+        if self.iteration == self.saved_iteration:
+            return
+        self.run_directory.sync()
+        meta = {
+            "env_steps": self.env_steps,
+            "wall_s": self.wall_s,
+            "task_distribution": identity_of(self.distribution),
+            "seed": self.config.seed,
+        }
+        keep = self.config.training.keep_checkpoints
+        try:
+            checkpoint.save(self.run_directory.checkpoints, self.iteration, self.algorithm.state_dict(), meta, keep)
+        except CheckpointError as error:
+            self.is_consistent = False
+            raise TrainingError(self._lost(str(error))) from error
+        self.saved_iteration = self.iteration
+
+
+@dataclass
+class _Stop:
+    signal_number: int | None = None
+
+
+@contextmanager
+def _stop_signals() -> Iterator[_Stop]:
+    """The first SIGINT or SIGTERM asks the loop to stop; the next one acts as if this were not here.
+
+    Only the main thread can listen; elsewhere nothing is changed.
+    """
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def put_back() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.signal_number = number
+        put_back()
+
+    for number in former:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        put_back()
+
+
+@contextmanager
+def _learner_threads() -> Iterator[None]:
+    """All processors this process may use are the learner's while it learns: actors wait meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
