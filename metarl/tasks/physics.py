@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import mujoco
 import numpy as np
 
+from metarl.errors import TaskError
+
 
 class Physics(Protocol):
     """State arrays are live: writing `ctrl` (or `qpos`, `qvel` before `reset`) is what the next call reads."""
@@ -142,7 +144,9 @@ def mjbatch_is_available() -> bool:
 def make_physics(
     model: Any, num_sims: int, data_fields: tuple[str, ...], num_threads: int = 0, backend: str | None = None
 ) -> Physics:
-    """Physics on `backend` ("mjbatch" or "mujoco"; None takes mjbatch where installed)."""
+    """Physics on `backend` ("mjbatch" or "mujoco"; None takes mjbatch where installed, else mujoco)."""
+    if backend == "mjbatch" and not mjbatch_is_available():
+        raise TaskError("backend mjbatch is not installed: pip install metarl[batch], or choose backend mujoco")
     if backend == "mjbatch" or (backend is None and mjbatch_is_available()):
         return MjBatchPhysics(model, num_sims, data_fields, num_threads)
     return PlainPhysics(model, num_sims, data_fields)

@@ -1,0 +1,172 @@
+"""Tasks, splits and sampling."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import gymnasium
+import pytest
+
+from metarl.errors import TaskError
+from metarl.tasks import (
+    Anchors,
+    Choice,
+    Mixture,
+    Parameter,
+    Task,
+    TaskDistribution,
+    Uniform,
+    available_distributions,
+    load_distribution,
+)
+
+
+class Line(TaskDistribution):
+    """A family without environments: for sampling alone."""
+
+    name = "Line"
+    horizon = 10
+
+    def __init__(self, *parameters: Parameter):
+        self.parameters = parameters or (Parameter("x", Uniform(0.0, 1.0), ood=Uniform(1.0, 2.0)),)
+
+    def make(self, task: Task) -> gymnasium.Env:
+        raise NotImplementedError
+
+
+def test_a_task_is_immutable_hashable_and_survives_pickling() -> None:
+    task = Task.of("Line", {"x": 0.5, "y": (1.0, 2.0)})
+    assert pickle.loads(pickle.dumps(task)) == task
+    assert len({task, Task.of("Line", {"x": 0.5, "y": (1.0, 2.0)})}) == 1
+    assert task["y"] == (1.0, 2.0)
+    assert task.vector().tolist() == [0.5, 1.0, 2.0]
+    assert str(task) == "Line(x=0.5, y=(1, 2))"
+    with pytest.raises(AttributeError):
+        task.distribution = "other"  # type: ignore[misc]
+
+
+def test_a_fingerprint_is_the_same_in_another_process() -> None:
+    code = "from metarl.tasks import Task; print(Task.of('Line', {'x': 0.1}).fingerprint())"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(other.stdout) == Task.of("Line", {"x": 0.1}).fingerprint()
+
+
+def test_the_tasks_package_imports_neither_torch_nor_ray() -> None:
+    code = "import sys, metarl.tasks, metarl.tasks.check; assert not {'torch', 'ray'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("split", ["train", "test", "ood"])
+def test_a_draw_is_a_function_of_split_and_seed_and_begins_any_longer_draw(split: str) -> None:
+    line = Line()
+    tasks = line.sample(split, 20, seed=3)  # type: ignore[arg-type]
+    assert line.sample(split, 20, seed=3) == tasks  # type: ignore[arg-type]
+    assert line.sample(split, 5, seed=3) == tasks[:5]  # type: ignore[arg-type]
+    assert line.sample(split, 20, seed=4) != tasks  # type: ignore[arg-type]
+    assert line.sample(split, 20, seed=(3, 1)) != tasks  # type: ignore[arg-type]
+
+
+def test_continuous_train_and_test_tasks_never_coincide_and_a_quarter_of_the_space_is_test() -> None:
+    line = Line()
+    train = set(line.sample("train", 500, seed=0))
+    test = set(line.sample("test", 500, seed=0)) | set(line.sample("test", 500, seed=1))
+    assert not train & test
+    values = [Task.of("Line", {"x": i / 4000}) for i in range(4000)]
+    share = sum(line.split_of(task) == ("test",) for task in values) / 4000
+    assert share == pytest.approx(0.25, abs=0.03)
+
+
+def test_ood_tasks_lie_outside_the_training_range() -> None:
+    assert all(float(t.vector()[0]) > 1.0 for t in Line().sample("ood", 100, seed=0))
+
+
+def test_an_interpolation_protocol_tests_between_its_training_ranges() -> None:
+    x = Parameter("x", Mixture(Uniform(0.0, 1.0), Uniform(2.0, 3.0)), test=Uniform(1.0, 2.0), ood=Uniform(3.0, 4.0))
+    line = Line(x)
+    assert line.split_of(line.task(x=0.5)) == ("train",)
+    assert line.split_of(line.task(x=1.5)) == ("test",)
+    assert line.split_of(line.task(x=3.5)) == ("ood",)
+    assert all(1.0 < float(t.vector()[0]) < 2.0 for t in line.sample("test", 100, seed=0))
+
+
+def test_finite_families_deal_their_tasks_out_equally_and_say_that_splits_coincide() -> None:
+    line = Line(Parameter("x", Choice((-1.0, 1.0))), Parameter("y", Choice((0.0, 1.0))))
+    assert line.splits_coincide
+    assert not line.has_ood
+    tasks = line.sample("train", 8, seed=0)
+    assert {tasks.count(task) for task in tasks} == {2}
+    assert line.split_of(tasks[0]) == ("train", "test")
+
+
+def test_an_unknown_split_is_refused_with_the_allowed_ones() -> None:
+    with pytest.raises(TaskError, match="allowed: train, test, ood"):
+        Line().sample("validation", 1, seed=0)  # type: ignore[arg-type]
+
+
+def test_a_family_without_ood_range_says_so() -> None:
+    with pytest.raises(TaskError, match="no out-of-distribution range; allowed splits: train, test"):
+        Line(Parameter("x", Choice((1.0, 2.0)))).sample("ood", 1, seed=0)
+
+
+def test_no_tasks_at_all_are_refused() -> None:
+    with pytest.raises(TaskError, match="at least 1, got 0"):
+        Line().sample("train", 0, seed=0)
+
+
+def test_an_empty_split_is_reported_instead_of_searched_for_ever() -> None:
+    with pytest.raises(TaskError, match="the test split is empty"):
+        Line(Parameter("x", Uniform(0.0, 1.0), test=Uniform(0.2, 0.4))).sample("test", 1, seed=0)
+
+
+def test_a_task_outside_every_range_is_refused_with_the_ranges() -> None:
+    with pytest.raises(TaskError, match=r"x=5.0 lies outside U\[0, 1\] or U\[1, 2\]"):
+        Line().task(x=5.0)
+
+
+def test_a_task_with_a_wrong_name_is_refused_with_the_right_ones() -> None:
+    with pytest.raises(TaskError, match=r"exactly the parameters \['x'\], got \['z'\]"):
+        Line().task(z=1.0)
+
+
+def test_a_number_is_normalised_between_task_blind_and_expert() -> None:
+    # (75 - 50) / (100 - 50) = 0.5
+    assert Anchors(0.0, 50.0, 100.0).normalise(75.0) == 0.5
+    assert Anchors(0.0, 50.0, None).normalise(75.0) is None
+
+
+def test_every_built_in_family_is_registered() -> None:
+    assert set(available_distributions()) >= {
+        "AntDir",
+        "AntDir2D",
+        "AntGoal",
+        "Bandit",
+        "HalfCheetahDir",
+        "HalfCheetahDynamics",
+        "HalfCheetahVel",
+        "HopperRandParams",
+        "HumanoidDir",
+        "PointGoal",
+        "SparsePointGoal",
+        "TabularMDP",
+        "Walker2dRandParams",
+    }
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(TaskError, match=r"unknown task distribution 'Nope'; known: .*PointGoal"):
+        load_distribution("Nope")
+
+
+def test_an_unknown_option_is_refused() -> None:
+    with pytest.raises(TaskError, match="options"):
+        load_distribution("PointGoal", color="red")
+
+
+def test_module_and_attribute_name_a_family_of_ones_own() -> None:
+    assert load_distribution("metarl_envs.point:PointGoal", horizon=5).horizon == 5
+    with pytest.raises(TaskError, match=r"has no 'Goal'; task distributions there: .*PointGoal"):
+        load_distribution("metarl_envs.point:Goal")
+    with pytest.raises(TaskError, match="cannot import"):
+        load_distribution("no_such_module_here:Thing")
