@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.table import Table
+from rich.text import Text
 
 from metarl.evaluation.evaluate import FEW_TASKS, Evaluation
 
@@ -13,7 +14,7 @@ def table(evaluation: Evaluation) -> Table:
     """Returns before and after adaptation, the gain, the anchors beside them, few tasks one by one, and the notes."""
     shown = Table(
         title=headline(evaluation),
-        caption=_caption(evaluation),
+        caption=Text(_caption(evaluation)),  # Text: brackets in it are no markup
         title_justify="left",
         caption_justify="left",
         title_style="bold",
@@ -22,13 +23,11 @@ def table(evaluation: Evaluation) -> Table:
     for column in _COLUMNS:
         shown.add_column(column, justify="right", no_wrap=True)
     for index, score in enumerate(evaluation.rounds):
-        cells = (_number(score.mean), _number(score.iqm), _interval(score.ci95), _number(score.cvar5))
+        cells = (number(score.mean), number(score.iqm), interval(score.ci95), number(score.cvar5))
         shown.add_row(round_label(index, len(evaluation.rounds)), *cells, _normalised(score.normalised))
     shown.add_section()
     gain = evaluation.adaptation_gain
-    shown.add_row(
-        "adaptation gain (last - first round)", _number(gain.mean, "+"), "", _interval(gain.ci95, "+"), "", ""
-    )
+    shown.add_row("adaptation gain (last - first round)", number(gain.mean, "+"), "", interval(gain.ci95, "+"), "", "")
     _add_anchors(shown, evaluation)
     _add_tasks(shown, evaluation)
     return shown
@@ -36,12 +35,12 @@ def table(evaluation: Evaluation) -> Table:
 
 def headline(evaluation: Evaluation) -> str:
     """What was measured: the distribution with its version, the split, how many tasks and episodes."""
-    episodes = evaluation.episodes_per_round
-    return (
-        f"{evaluation.distribution} v{evaluation.version}, {evaluation.split} split: "
-        f"{evaluation.num_tasks} task{'s' * (evaluation.num_tasks != 1)}, "
-        f"{episodes} episode{'s' * (episodes != 1)} per task and round"
-    )
+    drawn, distinct, episodes = evaluation.num_tasks, len(evaluation.per_task), evaluation.episodes_per_round
+    tasks = f"{distinct} task{'s' * (distinct != 1)}"
+    if distinct < drawn:
+        tasks = f"{drawn} trials on {tasks}"
+    per = f"{episodes} episode{'s' * (episodes != 1)} per {'trial' if distinct < drawn else 'task'} and round"
+    return f"{evaluation.distribution} v{evaluation.version}, {evaluation.split} split: {tasks}, {per}"
 
 
 def round_label(index: int, num_rounds: int) -> str:
@@ -65,7 +64,7 @@ def _add_anchors(shown: Table, evaluation: Evaluation) -> None:
         shown.add_row("anchors: none known", *[""] * len(_COLUMNS), style="dim")
     for name, value in known:
         normalised = anchors.normalise(value) if has_scale else None
-        shown.add_row(f"anchor: {name}", _number(value), "", "", "", _normalised(normalised), style="dim")
+        shown.add_row(f"anchor: {name}", number(value), "", "", "", _normalised(normalised), style="dim")
 
 
 def _add_tasks(shown: Table, evaluation: Evaluation) -> None:
@@ -73,7 +72,7 @@ def _add_tasks(shown: Table, evaluation: Evaluation) -> None:
         return
     shown.add_section()
     for score in evaluation.per_task:
-        shown.add_row(f"task {score.label}", " → ".join(_number(value) for value in score.returns), "", "", "", "")
+        shown.add_row(Text(f"task {score.label}"), " → ".join(number(value) for value in score.returns), "", "", "", "")
 
 
 def _caption(evaluation: Evaluation) -> str:
@@ -83,12 +82,14 @@ def _caption(evaluation: Evaluation) -> str:
     return "\n".join([*lines, *evaluation.notes])
 
 
-def _number(value: float, sign: str = "") -> str:
+def number(value: float, sign: str = "") -> str:
+    """A return with one decimal, a small one with two."""
     return f"{value:{sign}.1f}" if abs(value) >= 10 else f"{value:{sign}.2f}"
 
 
-def _interval(bounds: tuple[float, float], sign: str = "") -> str:
-    return f"[{_number(bounds[0], sign)}, {_number(bounds[1], sign)}]"
+def interval(bounds: tuple[float, float], sign: str = "") -> str:
+    """Both bounds in brackets."""
+    return f"[{number(bounds[0], sign)}, {number(bounds[1], sign)}]"
 
 
 def _normalised(value: float | None) -> str:

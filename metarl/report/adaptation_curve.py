@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import EngFormatter
 
 from metarl.evaluation.evaluate import FEW_TASKS, Evaluation
-from metarl.evaluation.table import headline
+from metarl.evaluation.table import headline, interval, number
 from metarl.report.metrics import Curve, Run, read_run
 from metarl.report.style import BLUE, CATEGORIES, INK, SKY, VERMILLION, add_legend, dark_viridis, new_figure, save
 
@@ -41,19 +40,18 @@ def plot_learning_curve(metrics_path: Path | Sequence[Path], path: Path) -> None
 def adaptation_figure(evaluation: Evaluation) -> Figure:
     """Return against round: a thin line per task, the mean with its 95 % interval, the anchors."""
     gain, num_rounds = evaluation.adaptation_gain, len(evaluation.rounds)
-    subtitle = (
-        f"{headline(evaluation)}\n"
-        f"gain {gain.mean:+.4g}, 95 % interval [{gain.ci95[0]:+.4g}, {gain.ci95[1]:+.4g}], paired per task"
-    )
+    subtitle = headline(evaluation)
+    if num_rounds > 1:
+        subtitle += f"\ngain {number(gain.mean, '+')}, 95 % interval {interval(gain.ci95, '+')}, paired per task"
     figure, axes = new_figure("Return before and after adaptation", subtitle)
     _draw_tasks(figure, axes, evaluation)
     _draw_mean(axes, evaluation)
     axes.set_xticks(range(num_rounds), [_round_tick(r, num_rounds) for r in range(num_rounds)])
     span = max(num_rounds - 1, 1)
-    axes.set_xlim(-0.06 * span, num_rounds - 1 + (_LABEL_ROOM if _anchors(evaluation) else 0.06) * span)
+    axes.set_xlim(-0.1 * span, num_rounds - 1 + (_LABEL_ROOM if _anchors(evaluation) else 0.06) * span)
     axes.set_xlabel("round (the episodes collected with one adaptation state)")
     _draw_anchors(axes, evaluation)
-    add_legend(axes)
+    add_legend(figure, axes)
     return figure
 
 
@@ -80,8 +78,7 @@ def _draw_tasks(figure: Figure, axes: Axes, evaluation: Evaluation) -> None:
     values = np.array([score.task[parameter] for score in scores], dtype=np.float64)
     scale = ScalarMappable(Normalize(float(values.min()), float(values.max())), dark_viridis())
     for score, value in zip(scores, values, strict=True):
-        colour = scale.to_rgba(value)
-        axes.plot(rounds, score.returns, color=colour, lw=0.9, alpha=0.8, marker=marker, label=label)
+        axes.plot(rounds, score.returns, color=scale.to_rgba(value), lw=0.9, alpha=0.8, marker=marker, label=label)
     bar = figure.colorbar(scale, ax=axes, pad=0.02, fraction=0.05)
     bar.set_label(f"task parameter {parameter}")
     bar.outline.set_visible(False)
@@ -91,13 +88,11 @@ def _draw_mean(axes: Axes, evaluation: Evaluation) -> None:
     rounds = list(range(len(evaluation.rounds)))
     means = np.array([score.mean for score in evaluation.rounds])
     low, high = np.array([score.ci95 for score in evaluation.rounds]).T
-    halo = [Stroke(linewidth=5.5, foreground="white"), Normal()]
-    label = "95 % interval of the mean"
-    if len(rounds) == 1:
-        errors = np.maximum([means - low, high - means], 0.0)  # an IQM-free mean may leave its interval by rounding
-        axes.errorbar(rounds, means, yerr=errors, color=INK, capsize=6, lw=1.5, ls="", zorder=3, label=label)
-    axes.fill_between(rounds, low, high, color=INK, alpha=0.16, lw=0, zorder=3, label=label)
-    axes.plot(rounds, means, color=INK, lw=2.8, marker="o", ms=6, zorder=4, label="mean over tasks", path_effects=halo)
+    errors = np.maximum([means - low, high - means], 0.0)  # equal values: a bound may miss its mean by rounding
+    axes.fill_between(rounds, low, high, color=INK, alpha=0.16, lw=0, zorder=3, label="95 % interval of the mean")
+    axes.plot(rounds, means, color="white", lw=4.6, zorder=4)  # a halo, so that it stands out from the tasks
+    axes.errorbar(rounds, means, yerr=errors, color=INK, capsize=5, lw=1.4, ls="", zorder=5)
+    axes.plot(rounds, means, color=INK, lw=2.6, marker="o", ms=6, zorder=5, label="mean over tasks")
 
 
 def _anchors(evaluation: Evaluation) -> list[tuple[float, str]]:
@@ -108,7 +103,8 @@ def _anchors(evaluation: Evaluation) -> list[tuple[float, str]]:
         (anchors.task_blind, "best task-blind policy"),
         (anchors.expert, "expert, knows the task"),
     )
-    return sorted((value, name) for value, name in named if value is not None)
+    where = " in the training range" if evaluation.split == "ood" else ""
+    return sorted((value, name + where) for value, name in named if value is not None)
 
 
 def _draw_anchors(axes: Axes, evaluation: Evaluation) -> None:
@@ -127,7 +123,7 @@ def _draw_anchors(axes: Axes, evaluation: Evaluation) -> None:
             stacks.append([anchor])
     for stack in stacks:
         axes.annotate(
-            "\n".join(f"{name}  {value:.4g}" for value, name in reversed(stack)),
+            "\n".join(f"{name}  {_typeset(value)}" for value, name in reversed(stack)),
             xy=(1.0, stack[-1][0]),
             xycoords=axes.get_yaxis_transform(),
             xytext=(-4, 2),
@@ -137,6 +133,10 @@ def _draw_anchors(axes: Axes, evaluation: Evaluation) -> None:
             fontsize=8.5,
             color="#333333",
         )
+
+
+def _typeset(value: float) -> str:
+    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _scalar_parameter(evaluation: Evaluation) -> str | None:
@@ -167,31 +167,40 @@ def learning_figure(runs: Sequence[Run]) -> Figure:
             curve = run.evaluations.get("test") or run.train
             if curve is not None:
                 colour = CATEGORIES[index % len(CATEGORIES)]
-                _draw_ends(axes, curve, (colour, colour), (f"{run.name}, before", f"{run.name}, after"))
+                _draw_ends(axes, curve, (colour, colour), _before_after(run.name))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("environment steps of training")
-    add_legend(axes)
+    add_legend(figure, axes)
     return figure
 
 
 def _draw_run(axes: Axes, run: Run) -> None:
-    colours = (VERMILLION, BLUE)
     if run.train is not None:
-        names = ("training, before adaptation", "training, after adaptation")
-        _draw_ends(axes, run.train, colours, names, lw=0.9, alpha=0.6)
-    markers = {"test": "o", "ood": "s", "train": "^"}
-    for split, curve in run.evaluations.items():
-        names = (f"{split} tasks, before adaptation", f"{split} tasks, after adaptation")
-        _draw_ends(axes, curve, colours, names, lw=2.2, marker=markers.get(split, "D"), ms=5)
+        _draw_ends(axes, run.train, (VERMILLION, BLUE), _before_after("training"), width=0.9, alpha=0.6)
+    markers = {"test": "o", "ood": "s"}
+    for split in sorted(run.evaluations, reverse=True):
+        marker = markers.get(split, "^")
+        names = _before_after(f"{split} tasks")
+        _draw_ends(axes, run.evaluations[split], (VERMILLION, BLUE), names, marker, width=2.2)
+
+
+def _before_after(what: str) -> tuple[str, str]:
+    return f"{what}, before adaptation", f"{what}, after adaptation"
 
 
 def _draw_ends(
-    axes: Axes, curve: Curve, colours: tuple[str, str], names: tuple[str, str], marker: str = "", **style: float
+    axes: Axes,
+    curve: Curve,
+    colours: tuple[str, str],
+    names: tuple[str, str],
+    marker: str = "",
+    *,
+    width: float = 1.6,
+    alpha: float = 1.0,
 ) -> None:
-    """The first and the last round of a curve; of a single round one line alone."""
-    ends = ((0, _DASHED), (-1, "-")) if curve.returns.shape[1] > 1 else ((-1, "-"),)
-    for end, line_style in ends:
-        axes.plot(
-            curve.env_steps, curve.returns[:, end], color=colours[end], ls=line_style, marker=marker, label=names[end],
-            **style,
-        )  # fmt: skip
+    """The first (dashed) and the last round of a curve; of a single round one line alone."""
+    fill = "white" if marker == "s" else None  # out-of-distribution tasks: hollow
+    for end in (0, -1) if curve.returns.shape[1] > 1 else (-1,):
+        (line,) = axes.plot(curve.env_steps, curve.returns[:, end], color=colours[end], lw=width, alpha=alpha)
+        line.set(label=names[end], linestyle="-" if end else _DASHED, marker=marker, ms=5)
+        line.set_markerfacecolor(fill or colours[end])

@@ -62,7 +62,7 @@ def _records(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             record = json.loads(line)
-            if not {"kind", "iteration", "env_steps"} <= set(record):
+            if not (isinstance(record, dict) and {"kind", "iteration", "env_steps"} <= record.keys()):
                 raise MetarlError(f"{path}, line {number}: a record needs kind, iteration and env_steps")
             records.append(record)
         except json.JSONDecodeError as error:

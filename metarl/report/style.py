@@ -40,13 +40,14 @@ def new_figure(title: str, subtitle: str, size_inches: tuple[float, float] = (8.
     return figure, axes
 
 
-def add_legend(axes: Axes) -> None:
-    """A legend where there is most room, without repeating a name."""
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """A legend below the axes, where it hides nothing; a name that several lines share stands there once."""
     handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(reversed(labels), reversed(handles), strict=True))
-    ordered = [label for label in dict.fromkeys(labels) if label in unique]
-    axes.legend(
-        [unique[label] for label in ordered], ordered, loc="best", framealpha=0.92, edgecolor="none", fontsize=9
+    unique = dict(zip(labels, handles, strict=True))
+    columns = 2 if max(map(len, labels)) > 26 else 3
+    names = [name for column in range(columns) for name in list(unique)[column::columns]]  # read row by row
+    figure.legend(
+        [unique[name] for name in names], names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
     )
 
 

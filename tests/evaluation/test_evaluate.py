@@ -1,0 +1,273 @@
+"""Evaluation: what it computes, what it writes, what it must not touch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from guess import PLAN, Guess, GuessPair, GuessPolicy, tasks_of, weights
+
+from metarl.errors import ConfigError, MetarlError, TaskError
+from metarl.evaluation.evaluate import Evaluation, evaluate, summarise, task_seed, unit_seed
+from metarl.executor.local import LocalExecutor
+from metarl.experience import RoundPlan, Trial, TrialPlan, Unit, Weights
+from metarl.tasks import Anchors
+
+Run = Callable[..., Evaluation]
+KEYS = {
+    "adaptation_gain", "anchors", "distribution", "env_steps", "episodes_per_round", "notes",
+    "num_tasks", "per_task", "rounds", "split", "splits_coincide",
+}  # fmt: skip
+
+
+class Recorder(LocalExecutor):
+    """Keeps the units it was given."""
+
+    units: tuple[Unit, ...] = ()
+
+    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[Trial]:
+        self.units = tuple(units)
+        return super().collect(units, weights, version)
+
+
+def record(seed: int, split: str = "test", tasks_per_unit: int = 5) -> tuple[Unit, ...]:
+    executor = Recorder(Guess(), GuessPolicy())
+    evaluate(executor, Guess(), PLAN, weights(), split=split, num_tasks=12, seed=seed, tasks_per_unit=tasks_per_unit)  # type: ignore[arg-type]
+    return executor.units
+
+
+# --- what is computed --------------------------------------------------------------------------------
+
+
+def summary(goals: Sequence[float], returns: np.ndarray, distribution: Guess | None = None) -> Evaluation:
+    distribution = distribution or Guess()
+    plan = replace(PLAN, num_streams=returns.shape[2])
+    return summarise(distribution, plan, "test", tasks_of(distribution, goals), returns, env_steps=0, seed=0)
+
+
+def test_scores_are_those_worked_out_by_hand() -> None:
+    # tasks' means before: -3 and -1, mean -2; after: -1 and -0.5, mean -0.75
+    returns = np.array([[[-4.0, -2.0], [-1.0, -1.0]], [[-1.0, -1.0], [-0.75, -0.25]]])
+    result = summary((-0.25, 0.25), returns)
+    before, after = result.rounds
+    assert (before.mean, after.mean) == (-2.0, -0.75)
+    assert (before.iqm, after.iqm) == (-2.0, -0.75)
+    assert (before.cvar5, after.cvar5) == (-4.0, -1.0)  # the worst of four episodes
+    # anchors of the toy: task-blind -0.75, expert 0: (-2 + 0.75) / 0.75 = -5 / 3 and 0
+    assert before.normalised == pytest.approx(-5 / 3)
+    assert after.normalised == 0.0
+    assert result.adaptation_gain.mean == 1.25  # (2 + 0.5) / 2
+    assert [score.returns for score in result.per_task] == [(-3.0, -1.0), (-1.0, -0.5)]
+
+
+def test_gain_is_paired_per_task() -> None:
+    # tasks differ by thousands, each gains between 0.9 and 1.1: unpaired, the interval would span thousands
+    rng = np.random.default_rng(0)
+    before = rng.normal(0, 5000, size=(1, 30, 1))
+    gains = rng.uniform(0.9, 1.1, size=(1, 30, 1))
+    result = summary(tuple(rng.uniform(-0.5, 0.5, 30)), np.concatenate([before, before + gains]))
+    low, high = result.adaptation_gain.ci95
+    assert 0.9 < low < result.adaptation_gain.mean < high < 1.1
+    assert result.rounds[0].ci95[1] - result.rounds[0].ci95[0] > 1000
+
+
+def test_repeated_tasks_are_joined_and_weigh_the_same() -> None:
+    # -0.5 comes up twice: its mean is (1 + 3) / 2 = 2; with 0.5 at 8 the mean is 5, not (1 + 3 + 8) / 3 = 4
+    returns = np.array([[[1.0], [8.0], [3.0]]] * 2)
+    result = summary((-0.5, 0.5, -0.5), returns, GuessPair())
+    assert result.rounds[0].mean == 5.0
+    assert [(score.label, score.episodes) for score in result.per_task] == [("goal=-0.5", 2), ("goal=0.5", 1)]
+    assert result.num_tasks == 3
+
+
+def test_an_interval_over_two_tasks_reaches_beyond_their_scores() -> None:
+    rng = np.random.default_rng(0)
+    returns = np.array([0.0, 10.0] * 10)[None, :, None] + rng.normal(size=(2, 20, 5))
+    result = summary((-0.5, 0.5) * 10, returns, GuessPair())
+    scores = [score.returns[0] for score in result.per_task]
+    assert result.rounds[0].ci95[0] < min(scores)
+    assert result.rounds[0].ci95[1] > max(scores)
+
+
+def test_adaptation_of_the_toy_shows_as_gain(run: Run) -> None:
+    result = run(GuessPair(), num_tasks=20)
+    assert result.adaptation_gain.ci95[0] > 0
+    assert result.rounds[1].mean > result.rounds[0].mean
+
+
+def test_without_noise_the_return_is_the_distance_times_the_horizon(run: Run) -> None:
+    result = run(noise=0.0)
+    for score in result.per_task:
+        goal = score.task["goal"]
+        assert isinstance(goal, float)
+        assert score.returns == pytest.approx((-3 * abs(goal), -3 * abs(goal)), abs=1e-6)  # horizon 3, guess 0
+
+
+def test_all_environment_steps_are_counted(run: Run) -> None:
+    assert run().env_steps == 12 * 4 * 2 * 3  # tasks x streams x rounds x horizon
+
+
+# --- what it says ------------------------------------------------------------------------------------
+
+
+def test_a_two_task_family_says_that_it_shows_no_generalisation(run: Run) -> None:
+    result = run(GuessPair())
+    assert result.splits_coincide
+    assert result.notes[0] == (
+        "Train and test tasks coincide: two-task family, shows adaptation but no generalisation to new tasks."
+    )
+    assert "12 trials on 2 distinct tasks: each distinct task weighs the same." in result.notes
+
+
+def test_held_out_tasks_need_no_note(run: Run) -> None:
+    result = run()
+    assert not result.splits_coincide
+    assert result.notes == ()
+
+
+def test_training_tasks_single_tasks_and_single_rounds_are_named(run: Run) -> None:
+    assert "no generalisation" in run(split="train").notes[0]
+    assert "One task" in run(num_tasks=1).notes[0]
+    one_round = replace(PLAN, rounds=(RoundPlan("query"),))
+    assert "One round" in run(plan=one_round).notes[0]
+    assert run(plan=one_round).adaptation_gain.mean == 0.0
+    assert "no width" in run(num_tasks=1, plan=replace(PLAN, num_streams=1)).notes[1]
+
+
+def test_a_difference_in_how_actions_are_taken_is_named(run: Run) -> None:
+    plan = replace(PLAN, rounds=(RoundPlan("support"), RoundPlan("query", deterministic=True)))
+    assert run(plan=plan).notes == (
+        "The first round takes sampled actions, the last mean ones: the gain includes that difference.",
+    )
+
+
+def test_anchors_normalise_only_where_they_hold(run: Run) -> None:
+    assert run().rounds[0].normalised is not None
+    assert run(GuessPair()).rounds[0].normalised is None  # no anchors
+    outside = run(split="ood")
+    assert outside.rounds[0].normalised is None
+    assert "training range" in outside.notes[0]
+    shorter = run(plan=replace(PLAN, horizon=2))
+    assert shorter.rounds[0].normalised is None
+    assert "2 steps" in shorter.notes[0]
+
+
+# --- the same seed, other seeds, training's seeds -----------------------------------------------------
+
+
+def test_the_same_seed_writes_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    run().write(tmp_path / "a" / "evaluation.json")
+    run().write(tmp_path / "b.json")
+    first = (tmp_path / "a" / "evaluation.json").read_bytes()
+    assert first == (tmp_path / "b.json").read_bytes()
+    run(seed=4).write(tmp_path / "b.json")  # replaces
+    assert first != (tmp_path / "b.json").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b.json"]  # no temporary file stays
+
+
+def test_different_seeds_draw_different_tasks() -> None:
+    assert not {t for unit in record(3) for t in unit.tasks} & {t for unit in record(4) for t in unit.tasks}
+
+
+def test_units_have_the_configured_shape() -> None:
+    assert [len(unit.tasks) for unit in record(3)] == [5, 5, 2]
+    assert [unit.index for unit in record(3)] == [0, 1, 2]
+    assert len({unit.seed for unit in record(3)} | {unit.seed for unit in record(3, "train")}) == 6
+
+
+def test_no_seed_of_evaluation_is_one_of_training() -> None:
+    def state(path: Sequence[int]) -> bytes:  # what a seed path amounts to: numpy pads it with zeros
+        return np.random.SeedSequence(list(path)).generate_state(4).tobytes()
+
+    run_seed = 7
+    training = {state((run_seed, 0, iteration, unit)) for iteration in range(60) for unit in range(20)}
+    evaluation = {state(unit_seed(run_seed, split, unit)) for split in ("train", "test", "ood") for unit in range(20)}
+    assert len(evaluation) == 60
+    assert not training & evaluation
+    drawn = {state((split, run_seed, iteration)) for split in range(3) for iteration in range(200)}
+    assert not drawn & {state((split, *task_seed(run_seed))) for split in range(3)}
+
+
+def test_the_training_tasks_of_no_iteration_are_those_of_an_evaluation_on_the_training_split() -> None:
+    evaluated = {task for unit in record(7, "train") for task in unit.tasks}
+    for iteration in range(100):
+        assert not evaluated & set(Guess().sample("train", 12, (7, iteration)))
+
+
+def test_weights_are_only_read() -> None:
+    given = weights()
+    for array in given.values():
+        array.flags.writeable = False  # writing would raise
+    before = {name: array.copy() for name, array in given.items()}
+    evaluate(LocalExecutor(Guess(), GuessPolicy()), Guess(), PLAN, given, split="test", num_tasks=3, seed=0)
+    assert given.keys() == before.keys()
+    for name, array in given.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_test_tasks_are_held_out() -> None:
+    assert all(Guess().split_of(task) == ("test",) for unit in record(3) for task in unit.tasks)
+
+
+# --- the file ----------------------------------------------------------------------------------------
+
+
+def test_json_has_exactly_the_documented_keys(run: Run) -> None:
+    content = run(GuessPair()).to_json()
+    assert set(content) == KEYS
+    assert content["distribution"] == {"name": "GuessPair", "version": 1, "horizon": 3}
+    assert [set(score) for score in content["rounds"]] == [{"mean", "iqm", "ci95", "cvar5", "normalised"}] * 2
+    assert set(content["per_task"][0]) == {"task", "name", "returns", "episodes"}
+    assert content["per_task"][0]["task"] == {"goal": -0.5}
+    assert set(content["adaptation_gain"]) == {"mean", "ci95"}
+    assert set(content["anchors"]) == {"nothing", "task_blind", "expert", "source"}
+    assert json.loads(json.dumps(content)) == content
+
+
+def test_what_is_written_is_what_is_loaded(run: Run, tmp_path: Path) -> None:
+    for distribution in (Guess(), GuessPair()):
+        result = run(distribution)
+        result.write(tmp_path / "evaluation.json")
+        assert Evaluation.load(tmp_path / "evaluation.json") == result
+
+
+def test_a_task_of_several_numbers_survives_the_file(run: Run, tmp_path: Path) -> None:
+    result = run(num_tasks=1)
+    score = replace(result.per_task[0], task={"gains": (1.0, 0.5)})
+    replace(result, per_task=(score,), anchors=Anchors(nothing=-1.0)).write(tmp_path / "e.json")
+    assert Evaluation.load(tmp_path / "e.json").per_task[0].task == {"gains": (1.0, 0.5)}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "3", '{"split": "test"}'])
+def test_a_file_that_is_no_evaluation_is_named(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "evaluation.json"
+    path.write_text(text)
+    with pytest.raises(MetarlError, match=r"evaluation\.json: not an evaluation"):
+        Evaluation.load(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MetarlError, match="no such evaluation"):
+        Evaluation.load(tmp_path / "evaluation.json")
+
+
+def test_bad_arguments_are_named(run: Run) -> None:
+    with pytest.raises(ConfigError, match="tasks_per_unit must be at least 1, got 0"):
+        run(tasks_per_unit=0)
+    with pytest.raises(TaskError, match="no out-of-distribution range"):
+        run(GuessPair(), split="ood")
+    with pytest.raises(TaskError, match="at least 1"):
+        run(num_tasks=0)
+
+
+def test_the_plan_is_taken_as_given() -> None:
+    plan = TrialPlan(2, 3, (RoundPlan("support"), RoundPlan("support"), RoundPlan("query", deterministic=True)))
+    result = evaluate(
+        LocalExecutor(Guess(), GuessPolicy()), Guess(), plan, weights(), split="test", num_tasks=4, seed=0
+    )
+    assert len(result.rounds) == 3
+    assert result.episodes_per_round == 2
