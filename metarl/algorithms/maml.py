@@ -372,14 +372,14 @@ class MAML:
         w = sgd_ops.gradient(loss, adaptation.adapted, retain_graph=True)
         gradient = flatten(self._over_tasks(*adaptation.pull_back(w, retain_graph=True)))
         weight = (query.mask / query.mask.sum((1, 2), keepdim=True)).flatten(1)
+        along = partial(self.net.distribution_tangent, adaptation.adapted, observations=query.observations)
 
         def product(v: Tensor) -> Tensor:
             tangent = unflatten(v, self._weights)
             theta = {n: tangent[n].expand(len(query.mask), *tangent[n].shape) for n in adaptation.adapted}
             rates = {n: tangent[_RATE + n] for n in theta} if self.config.variant == "meta_sgd" else None
-            distribution_of = partial(self.net.distribution, observations=query.observations)
-            moved = fisher_product(adaptation, distribution_of, distribution, weight, theta, rates)
-            return flatten(self._over_tasks(*moved))
+            products = fisher_product(adaptation, distribution, along, weight, theta, rates)
+            return flatten(self._over_tasks(*products))
 
         return gradient, float(loss.detach()), product
 

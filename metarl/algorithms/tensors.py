@@ -64,4 +64,4 @@ class RoundTensors:
 
     def kl_from_behaviour(self, distribution: Distribution) -> Tensor:
         """KL(behaviour || distribution), mean per task [K]."""
-        return masked_mean(self.behaviour.kl(distribution).view_as(self.mask), self.mask)
+        return masked_mean(self.behaviour.kl(distribution).view_as(self.mask), self.mask)  # type: ignore[arg-type]

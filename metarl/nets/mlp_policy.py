@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.nets.batched_mlp import batched_mlp, batched_mlp_tangent
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
 
 
@@ -27,15 +28,6 @@ def init_mlp(sizes: tuple[int, ...], generator: torch.Generator) -> dict[str, Te
         params[f"w{i}"] = (2 * torch.rand(fan_in, fan_out, generator=generator) - 1) * bound
         params[f"b{i}"] = torch.zeros(fan_out)
     return params
-
-
-def mlp(params: Mapping[str, Tensor], x: Float[Tensor, "K B in"], num_layers: int) -> Float[Tensor, "K B out"]:
-    """tanh(... tanh(x w0 + b0) ...) w_last + b_last, per task."""
-    for i in range(num_layers):
-        x = torch.baddbmm(params[f"b{i}"][:, None], x, params[f"w{i}"])
-        if i < num_layers - 1:
-            x = torch.tanh(x)
-    return x
 
 
 @dataclass(frozen=True)
@@ -62,10 +54,23 @@ class MLPPolicy:
 
     def distribution(self, params: Mapping[str, Tensor], observations: Float[Tensor, "K B O"]) -> Distribution:
         """pi(. | o) for every sample, with each task's own parameters."""
-        output = mlp(params, observations, self.num_layers)
+        output = batched_mlp(observations, self._layers(params))
         if self.discrete:
             return Categorical(output)
         return Gaussian(output, params["log_std"].clamp_min(math.log(self.min_std))[:, None])
+
+    def distribution_tangent(
+        self, params: Mapping[str, Tensor], direction: Mapping[str, Tensor], observations: Float[Tensor, "K B O"]
+    ) -> Distribution:
+        """How the distribution's own parameters move along a direction in parameter space."""
+        output = batched_mlp_tangent(observations, self._layers(params), self._layers(direction))
+        if self.discrete:
+            return Categorical(output)
+        above_floor = params["log_std"] >= math.log(self.min_std)
+        return Gaussian(output, (direction["log_std"] * above_floor)[:, None])
+
+    def _layers(self, params: Mapping[str, Tensor]) -> list[Tensor]:
+        return [params[f"{kind}{i}"] for i in range(self.num_layers) for kind in "wb"]
 
     def output(self, params: Mapping[str, np.ndarray], observations: np.ndarray) -> np.ndarray:
         """Means or logits [K, N, A] float32 in NumPy, for acting: small torch calls cost too much there."""

@@ -70,8 +70,8 @@ def backtracking_line_search(
 
 def fisher_product(
     adaptation: Adaptation,
-    distribution_of: Callable[[Params], Distribution],
     distribution: Distribution,
+    distribution_tangent: Callable[[Params], Distribution],
     weight: Float[Tensor, "K B"],
     tangent: Params,
     rates_tangent: Params | None = None,
@@ -80,12 +80,11 @@ def fisher_product(
 
     Exact where the adapted policy is the behaviour policy: the KL's gradient vanishes there, and with it every
     term but this product. It costs two Hessian products of the support loss instead of a double backward
-    through the KL. `distribution` is `distribution_of(adaptation.adapted)` with its graph, which is kept.
+    through the KL. `distribution` is the adapted policy's on the query data with its graph, which is kept, and
+    `distribution_tangent` says how it moves along a direction in the adapted parameters.
     """
-    u = adaptation.push_forward(tangent, rates_tangent)
-    with torch.no_grad():  # forward mode goes on inside; only the graph is not needed
-        _, moved = torch.func.jvp(lambda params: tuple(distribution_of(params)), (adaptation.adapted,), (u,))  # type: ignore[misc]
-    cotangent = distribution.fisher_product(type(distribution)(*moved), weight)  # type: ignore[arg-type]
+    moved = distribution_tangent(adaptation.push_forward(tangent, rates_tangent))
+    cotangent = distribution.fisher_product(moved, weight)  # type: ignore[arg-type]
     product = sum((x * y.detach()).sum() for x, y in zip(distribution, cotangent, strict=True))
     w = gradient(product, adaptation.adapted, retain_graph=True)  # type: ignore[arg-type]
     return adaptation.pull_back(w, with_extra=False, retain_graph=True)

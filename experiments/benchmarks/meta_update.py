@@ -1,0 +1,139 @@
+"""One exact ProMP-style meta-gradient against a plain loop over tasks, and one MAML-TRPO step.
+
+40 tasks x (2000 support + 2000 query) samples, observations 17, actions 6, two hidden layers of 64. The loop is
+what one writes first: per task, `torch.autograd.grad(create_graph=True)`, then a backward through the query loss.
+Both are run in turn in this process and their gradients compared; the last line is one JSON object.
+
+    python experiments/benchmarks/meta_update.py [--device cuda] [--repeats 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.nn.functional import linear
+
+from metarl.algorithms.base import Spaces
+from metarl.algorithms.maml import MAML, Config
+from metarl.algorithms.tensors import RoundTensors
+
+NUM_OBS, NUM_ACTIONS = 17, 6
+K, N, T = 40, 20, 100
+
+
+def make_data(maml: MAML, device: torch.device) -> list[RoundTensors]:
+    """A support and a query round, sampled from the learner's own policy on random observations."""
+    g = torch.Generator().manual_seed(0)
+    theta = {n: v.expand(K, *v.shape) for n, v in maml._weights.items()}
+    rounds = []
+    for _ in range(2):
+        observations = torch.randn(K, N * T, NUM_OBS, generator=g).to(device)
+        behaviour = maml.net.distribution(theta, observations)
+        noise = torch.randn(K, N * T, NUM_ACTIONS, generator=g).to(device)
+        actions = behaviour.mean + behaviour.log_std.exp() * noise
+        advantages = torch.randn(K, N, T, generator=g).to(device)
+        mask, returns = torch.ones(K, N, T, device=device), torch.zeros(K, device=device)
+        old_log_prob = behaviour.log_prob(actions).view(K, N, T)
+        rounds.append(RoundTensors(observations, actions, advantages, mask, behaviour, old_log_prob, returns))
+    return rounds
+
+
+def loop_meta_gradient(
+    config: Config, theta: dict[str, torch.Tensor], rounds: list[RoundTensors]
+) -> list[torch.Tensor]:
+    """The same meta-gradient, task after task, by plain double backward."""
+    support, query = rounds
+    params = {name: value.clone().requires_grad_() for name, value in theta.items()}
+    total = [torch.zeros_like(value) for value in params.values()]
+
+    def policy(p: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        h = torch.tanh(linear(x, p["w0"].T, p["b0"]))
+        h = torch.tanh(linear(h, p["w1"].T, p["b1"]))
+        return linear(h, p["w2"].T, p["b2"])
+
+    def log_prob(mean: torch.Tensor, log_std: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        z = (action - mean) / log_std.exp()
+        return (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    floor = math.log(config.min_std)
+    for k in range(K):
+        mean, log_std = policy(params, support.observations[k]), params["log_std"].clamp_min(floor)
+        ratio = torch.exp(log_prob(mean, log_std, support.actions[k]) - support.old_log_prob[k].flatten())
+        inner = -(ratio * support.advantages[k].flatten()).mean()
+        old = support.behaviour
+        old_log_std = old.log_std[k, 0]
+        variance = torch.exp(2 * (old_log_std - log_std)) + ((old.mean[k] - mean) / log_std.exp()) ** 2
+        kl = (log_std - old_log_std + 0.5 * (variance - 1)).sum(-1).mean()
+        grads = torch.autograd.grad(inner, list(params.values()), create_graph=True)
+        adapted = {n: p - config.inner_lr * g for (n, p), g in zip(params.items(), grads, strict=True)}
+        mean, log_std = policy(adapted, query.observations[k]), adapted["log_std"].clamp_min(floor)
+        ratio = torch.exp(log_prob(mean, log_std, query.actions[k]) - query.old_log_prob[k].flatten())
+        advantages = query.advantages[k].flatten()
+        clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+        outer = -torch.minimum(ratio * advantages, clipped * advantages).mean() + config.inner_kl_coef * kl
+        total = [t + g / K for t, g in zip(total, torch.autograd.grad(outer, list(params.values())), strict=True)]
+    return total
+
+
+def median_ms_in_turn(functions: list[Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
+    """Median milliseconds of each function, run A B A B ... after a warm-up."""
+    times: list[list[float]] = [[] for _ in functions]
+    for i in range(repeats + 1):
+        for function, measured in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if i:
+                measured.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(t) for t in times]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--trpo-repeats", type=int, default=2)
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    spaces = Spaces(NUM_OBS, NUM_ACTIONS)
+    maml = MAML(Config(), spaces, device, seed=0)
+    rounds = make_data(maml, device)
+    theta = dict(maml._weights)
+
+    exact, expected = maml.meta_gradient(rounds)[0], loop_meta_gradient(maml.config, theta, rounds)
+    error = max(float((exact[n] - e).abs().max() / e.abs().max()) for n, e in zip(theta, expected, strict=True))
+    assert error < 1e-3, f"the two meta-gradients differ by {error:.1e}"
+    loop_ms, batched_ms = median_ms_in_turn(
+        [lambda: loop_meta_gradient(maml.config, theta, rounds), lambda: maml.meta_gradient(rounds)],
+        arguments.repeats,
+        device,
+    )
+    trpo = MAML(Config(outer="trpo"), spaces, device, seed=0)
+
+    def trpo_step() -> None:  # from the same parameters each time: they are the behaviour policy of the data
+        trpo._weights = dict(theta)
+        trpo._trpo_step(rounds)
+
+    (trpo_ms,) = median_ms_in_turn([trpo_step], arguments.trpo_repeats, device)
+    print(f"meta-gradient {batched_ms:.1f} ms, loop {loop_ms:.1f} ms, TRPO step {trpo_ms:.0f} ms, agree to {error:.0e}")
+    result = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "meta_gradient_ms": round(batched_ms, 2),
+        "loop_ms": round(loop_ms, 2),
+        "speedup_vs_loop": round(loop_ms / batched_ms, 3),
+        "trpo_step_ms": round(trpo_ms, 1),
+        "trpo_step_over_loop": round(trpo_ms / loop_ms, 2),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
