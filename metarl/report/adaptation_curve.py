@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from metarl.errors import MetarlError
 from metarl.evaluation.evaluate import FEW_TASKS, Evaluation
 from metarl.evaluation.table import headline, interval, number
 from metarl.report.metrics import Curve, Run, read_run
@@ -152,26 +153,35 @@ def _scalar_parameter(evaluation: Evaluation) -> str | None:
 def learning_figure(runs: Sequence[Run]) -> Figure:
     """Return before (dashed) and after (solid) adaptation against environment steps.
 
-    One run: evaluations bold with markers, training thin. Several runs: a colour each, its evaluations on the test
-    split where there are any, else training.
+    One run: evaluations bold with markers, training thin. Several runs: a colour each; all of them on the test split
+    where all were evaluated on it, else all on their training tasks. MetarlError where they have neither in common.
     """
+    rounds = "first (dashed) and last round (solid) of a trial"
     if len(runs) == 1:
-        subtitle = f"{runs[0].name}: first (dashed) and last round (solid) of a trial"
-    else:
-        subtitle = f"{len(runs)} runs: first (dashed) and last round (solid) of a trial"
-    figure, axes = new_figure("Learning to adapt", subtitle)
-    if len(runs) == 1:
+        figure, axes = new_figure("Learning to adapt", f"{runs[0].name}: {rounds}")
         _draw_run(axes, runs[0])
     else:
-        for index, run in enumerate(runs):
-            curve = run.evaluations.get("test") or run.train
-            if curve is not None:
-                colour = CATEGORIES[index % len(CATEGORIES)]
-                _draw_ends(axes, curve, (colour, colour), _before_after(run.name))
+        what, curves = _comparable(runs)
+        figure, axes = new_figure("Learning to adapt", f"{len(runs)} runs, {what} tasks: {rounds}")
+        names = [run.name for run in runs]
+        for index, (name, curve) in enumerate(zip(names, curves, strict=True)):
+            colour = CATEGORIES[index % len(CATEGORIES)]
+            label = name if names.count(name) == 1 else f"{name} ({index + 1})"
+            _draw_ends(axes, curve, (colour, colour), _before_after(label))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("environment steps of training")
     add_legend(figure, axes)
     return figure
+
+
+def _comparable(runs: Sequence[Run]) -> tuple[str, list[Curve]]:
+    """What all runs can be compared on, and each run's curve of it."""
+    tested = [run.evaluations["test"] for run in runs if "test" in run.evaluations]
+    trained = [run.train for run in runs if run.train is not None]
+    for what, curves in (("test", tested), ("training", trained)):
+        if curves and len(curves) == len(runs):
+            return what, curves
+    raise MetarlError("learning curves: the runs have neither test evaluations nor training records in common")
 
 
 def _draw_run(axes: Axes, run: Run) -> None:

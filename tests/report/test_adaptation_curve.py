@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +217,17 @@ def test_learning_curves_of_one_and_several_runs_are_images(tmp_path: Path) -> N
     assert_is_png(tmp_path / "three.png")
     figure = learning_figure([read_run(path) for path in paths])
     assert "seed2, after adaptation" in texts(figure)
+
+
+def test_several_runs_are_compared_on_what_all_have(tmp_path: Path) -> None:
+    tested = read_run(write_metrics(tmp_path / "a" / "run"))
+    untested = read_run(write_metrics(tmp_path / "b" / "run", evaluations=()))
+    assert "2 runs, test tasks" in texts(learning_figure([tested, tested]))
+    mixed = learning_figure([tested, untested])
+    assert "2 runs, training tasks" in texts(mixed)
+    assert "run (1), after adaptation" in texts(mixed)  # two folders of the same name stay apart
+    assert "run (2), after adaptation" in texts(mixed)
+    with pytest.raises(MetarlError, match="in common"):
+        learning_figure([tested, replace(untested, train=None)])
+    with pytest.raises(MetarlError, match="in common"):
+        learning_figure([])
