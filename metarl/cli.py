@@ -5,6 +5,7 @@ Nothing heavy is imported before a command runs: `metarl --help` must answer at 
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 from collections.abc import Iterator
@@ -294,12 +295,14 @@ def _split(name: str) -> Split:
 
 
 def _console() -> Console:
-    """Where results and progress go; warnings of the platform go through it too, so that they never tear a live line."""
+    """Where results and progress go; on a terminal also warnings, which would tear a live line otherwise."""
     from rich.console import Console
 
     from metarl.logs import log_to
 
     console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 120  # tables in a log
     log_to(console if console.is_terminal else Console(stderr=True, soft_wrap=True))
     return console
 
