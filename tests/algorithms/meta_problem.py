@@ -11,13 +11,14 @@ from metarl.algorithms.maml import MAML, Config
 from metarl.algorithms.tensors import RoundTensors
 from metarl.ops.distributions import Categorical, Gaussian
 
-K, N, T, O, A = 3, 4, 5, 3, 2
+K, N, T = 3, 4, 5
+NUM_OBS, NUM_ACTIONS = 3, 2
 
 
 def learner(discrete: bool = False, **options: Any) -> MAML:
     """A MAML learner in float64 on a 3-observation, 2-action space."""
     config = Config(hidden=(5,), inner_lr=0.3, init_std=0.7, **options)
-    maml = MAML(config, Spaces(O, A, discrete), torch.device("cpu"), seed=0)
+    maml = MAML(config, Spaces(NUM_OBS, NUM_ACTIONS, discrete), torch.device("cpu"), seed=0)
     maml._weights = {name: value.double() for name, value in maml._weights.items()}
     return maml
 
@@ -28,15 +29,15 @@ def rounds(maml: MAML, num_rounds: int, distance: float = 0.1) -> list[RoundTens
     theta = {n: v.expand(K, *v.shape) for n, v in maml._weights.items() if not n.startswith("rate.")}
     result = []
     for _ in range(num_rounds):
-        observations = torch.randn(K, N * T, O, generator=g, dtype=torch.float64)
+        observations = torch.randn(K, N * T, NUM_OBS, generator=g, dtype=torch.float64)
         near = {n: v + distance * torch.randn(v.shape, generator=g, dtype=torch.float64) for n, v in theta.items()}
         mask = (torch.arange(T) < torch.randint(2, T + 1, (K, N, 1), generator=g)).double()
         behaviour = maml.net.distribution(near, observations)
         if isinstance(behaviour, Categorical):
-            actions = torch.randint(A, (K, N * T), generator=g)
+            actions = torch.randint(NUM_ACTIONS, (K, N * T), generator=g)
         else:
             assert isinstance(behaviour, Gaussian)
-            noise = torch.randn(K, N * T, A, generator=g, dtype=torch.float64)
+            noise = torch.randn(K, N * T, NUM_ACTIONS, generator=g, dtype=torch.float64)
             actions = behaviour.mean + behaviour.log_std.exp() * noise
         advantages = torch.randn(K, N, T, generator=g, dtype=torch.float64) * mask
         old_log_prob = behaviour.log_prob(actions).view(K, N, T)  # type: ignore[arg-type]
