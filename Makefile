@@ -1,0 +1,36 @@
+# make setup   a virtual environment with everything
+# make run     meta-train the quickstart and evaluate it on held-out tasks; interrupted, the same command goes on
+# make test / lint / type / bench
+
+PYTHON ?= python3
+VENV ?= .venv
+RUN ?= runs/quickstart
+BIN := $(VENV)/bin
+# Without an NVIDIA driver the CPU build of torch is enough, and far smaller.
+TORCH := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
+
+.PHONY: setup run test lint type bench
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(TORCH) -c constraints.txt -e ".[batch,dev]"
+	touch $@
+
+run: setup
+	$(BIN)/metarl train experiments/quickstart.yaml --run-dir $(RUN) --resume
+	$(BIN)/metarl evaluate $(RUN)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: setup
+	$(BIN)/mypy
+
+bench: setup
+	for file in experiments/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
