@@ -9,7 +9,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +21,9 @@ from metarl.errors import ConfigError, EnvironmentFault, MetarlError, TaskError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from metarl.algorithms.base import AdaptivePolicy
     from metarl.config import RunConfig
+    from metarl.executor.base import Executor
     from metarl.experience import TrialPlan
     from metarl.tasks import Split, TaskDistribution
     from metarl.training import MakeExecutor, Outcome
@@ -174,21 +176,25 @@ def _plan(plan: TrialPlan, episodes: int | None, rounds: int | None) -> TrialPla
 
 @contextmanager
 def _executors(config: RunConfig, address: str | None) -> Iterator[MakeExecutor]:
-    """A maker of executors, alive as long as the context. Ray is imported here and nowhere else."""
-    if config.executor.backend == "local":
-        if address is not None:
-            raise ConfigError(f"--address {address} and running locally exclude each other")
-        from metarl.executor.local import LocalExecutor
-
-        yield LocalExecutor
-        return
-    from metarl.executor.ray_backend import RayExecutor, connect
-
+    """A maker of executors. Ray starts with the first one made, when all input has been checked, and ends with this."""
     settings = config.executor
-    with connect(address, settings.num_workers):
-        yield lambda distribution, policy: RayExecutor(
-            distribution, policy, num_workers=settings.num_workers, unit_deadline_s=settings.unit_deadline_s
-        )
+    if settings.backend == "local" and address is not None:
+        raise ConfigError(f"--address {address} and running locally exclude each other")
+    with ExitStack() as stack:
+
+        def make(distribution: TaskDistribution, policy: AdaptivePolicy[Any]) -> Executor:
+            if settings.backend == "local":
+                from metarl.executor.local import LocalExecutor
+
+                return LocalExecutor(distribution, policy)
+            from metarl.executor.ray_backend import RayExecutor, connect
+
+            stack.enter_context(connect(address, settings.num_workers))
+            return RayExecutor(
+                distribution, policy, num_workers=settings.num_workers, unit_deadline_s=settings.unit_deadline_s
+            )
+
+        yield make
 
 
 # --- tasks -------------------------------------------------------------------------------------------

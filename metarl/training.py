@@ -77,12 +77,13 @@ def train(
     algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config.seed), device, config.seed)
     if config.training.evaluate_every:
         distribution.sample(config.evaluation.split, 1, config.seed)  # a split that is missing shows now, not later
-    with open_run(run_dir, config, resume) as run, _stop_signals() as stop, _learner_threads():
+    with open_run(run_dir, config, resume) as run, _learner_threads():
         if run.restored:
             restore(run.restored, distribution, algorithm)
         executor = make_executor(distribution, algorithm.policy)
         try:
-            return _Loop(config, run, distribution, algorithm, executor, reporter or Silent(), stop).run()
+            with _stop_signals() as stop:  # last: what makes executors may set handlers of its own (Ray does)
+                return _Loop(config, run, distribution, algorithm, executor, reporter or Silent(), stop).run()
         finally:
             executor.close()
 
