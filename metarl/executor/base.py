@@ -1,7 +1,7 @@
 """Where units run. The training loop and evaluation see this interface alone.
 
-        submit(units, weights) --> [ workers ] --> ready() one by one, in any order
-        collect(units, weights) = submit, wait for all, in unit order
+submit(units, weights) --> [ workers ] --> ready() one by one, in any order
+collect(units, weights) = submit, wait for all, in unit order
 """
 
 from __future__ import annotations

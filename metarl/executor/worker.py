@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from metarl.algorithms.base import AdaptivePolicy
 from metarl.errors import EnvironmentFault, MetarlError
 from metarl.experience import Trial, Unit, Weights
-from metarl.tasks import TaskDistribution
+from metarl.tasks import Task, TaskDistribution
 from metarl.tasks.batch import TaskBatch
 from metarl.trial import collect_trial
 
@@ -20,46 +22,116 @@ from metarl.trial import collect_trial
 class UnitRunner:
     """Runs units of one task distribution with one policy; keeps built environments for the next unit."""
 
-    def __init__(self, distribution: TaskDistribution, policy: AdaptivePolicy):
+    def __init__(self, distribution: TaskDistribution, policy: AdaptivePolicy[Any]):
         self._distribution, self._policy = distribution, policy
         self._batches: dict[int, TaskBatch] = {}
 
     def run(self, unit: Unit, weights: Weights, version: int) -> Trial:
-        """Collect the unit's trial. Errors of the environment come as EnvironmentFault with the tasks' names."""
+        """Collect the unit's trial. What its environments raise comes as EnvironmentFault with the task's name."""
         env_seed, policy_seed = np.random.SeedSequence(unit.seed).spawn(2)
-        with single_threaded():
-            batch = self._batch(unit)
-            try:
+        try:
+            with single_threaded():
                 rounds = collect_trial(
                     self._policy,
                     weights,
-                    batch,
+                    GuardedBatch(self._batch(unit)),
                     unit.plan,
                     np.random.Generator(np.random.Philox(env_seed)),
                     np.random.Generator(np.random.Philox(policy_seed)),
                 )
-            except Exception:
-                self._batches.clear()  # a half-run environment is in no known state
-                raise
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self.close()
+            self._batches = {}  # a half-run environment is in no known state
+            raise
         return Trial(unit.index, unit.tasks, rounds, version)
 
     def _batch(self, unit: Unit) -> TaskBatch:
         tasks = [task for task in unit.tasks for _ in range(unit.plan.num_streams)]
-        try:
-            if len(tasks) in self._batches:
+        if len(tasks) not in self._batches:
+            self.close()
+            self._batches = {len(tasks): self._build(tasks)}
+        else:  # also where the tasks are the same: nothing of the unit before may remain
+            with _blaming(tasks, "setting the task"):
                 self._batches[len(tasks)].set_tasks(tasks)
-            else:
-                self._batches = {len(tasks): self._distribution.make_batch(tasks)}
-        except (MetarlError, EnvironmentFault):
-            raise
-        except Exception as error:
-            raise EnvironmentFault(f"cannot build environments for {unit.tasks[0]}: {error!r}") from error
         return self._batches[len(tasks)]
+
+    def _build(self, tasks: Sequence[Task]) -> TaskBatch:
+        try:
+            with _blaming(tasks, "building the environment"):
+                return self._distribution.make_batch(tasks)
+        except EnvironmentFault:
+            distinct = tuple(dict.fromkeys(tasks))
+            for task in distinct if len(distinct) > 1 else ():  # which of them is it?
+                with _blaming([task], "building the environment"):
+                    self._distribution.make_batch([task]).close()
+            raise
 
     def close(self) -> None:
         for batch in self._batches.values():
             batch.close()
         self._batches = {}
+
+
+class GuardedBatch(TaskBatch):
+    """A batch whose exceptions and wrong shapes come as EnvironmentFault naming its task, or its tasks."""
+
+    def __init__(self, batch: TaskBatch):
+        self._batch, self.tasks, self.num_envs = batch, batch.tasks, batch.num_envs
+        self.metadata = batch.metadata
+        self.single_observation_space = batch.single_observation_space
+        self.single_action_space = batch.single_action_space
+        self._obs_shape = (batch.num_envs, *(batch.single_observation_space.shape or ()))
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        with _blaming(tasks, "setting the task"):
+            self._batch.set_tasks(tasks)
+        self.tasks = self._batch.tasks
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        with _blaming(self.tasks, "reset"):
+            obs, info = self._batch.reset(seed=seed, options=options)
+            self._check("observations", obs, self._obs_shape)
+        return obs, info
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        with _blaming(self.tasks, "step"):
+            obs, rewards, terminated, truncated, info = self._batch.step(actions)
+            self._check("observations", obs, self._obs_shape)
+            for what, array in (("rewards", rewards), ("terminated", terminated), ("truncated", truncated)):
+                self._check(what, array, (self.num_envs,))
+        return obs, rewards, terminated, truncated, info
+
+    @staticmethod
+    def _check(what: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+        if array.shape != shape:
+            raise ValueError(f"{what} have shape {array.shape}, must be {shape}")
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self._batch.close_extras(**kwargs)
+
+
+class _blaming:  # noqa: N801  (a context manager; a generator would cost more than the physics of a small step)
+    """Exceptions inside come as EnvironmentFault: `doing` failed on these tasks."""
+
+    __slots__ = ("doing", "tasks")
+
+    def __init__(self, tasks: Sequence[Task], doing: str):
+        self.tasks, self.doing = tasks, doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None or isinstance(error, MetarlError | EnvironmentFault):
+            return
+        if not isinstance(error, Exception | SystemExit):
+            return  # Ctrl-C is nobody's fault
+        distinct = list(dict.fromkeys(map(str, self.tasks)))
+        who = distinct[0] if len(distinct) == 1 else f"one of {len(distinct)} tasks ({'; '.join(distinct[:4])}; ...)"
+        raise EnvironmentFault(f"{who}: {self.doing} raised {type(error).__name__}: {error}") from error
 
 
 @contextmanager

@@ -1,39 +1,23 @@
-"""RayExecutor on an embedded Ray: the same results as in process, whatever happens to the workers."""
+"""RayExecutor gives the results of the local one, however the units are dealt out and whoever dies."""
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import ray
 
-from metarl.algorithms.base import Spaces
-from metarl.errors import ConfigError, EnvironmentFault, MetarlError
 from metarl.executor.local import LocalExecutor
-from metarl.executor.ray_backend import RayExecutor, connect
-from metarl.experience import Extras, Trial
-from metarl.tasks import TaskDistribution, load_distribution
+from metarl.executor.ray_backend import RayExecutor
+from metarl.experience import Trial
 from tests.executor.comparison import assert_same
-from tests.toy import Fault, LinearPolicy, Point, make_units, point_policy
+from tests.executor.processes import HANG_S, wait_until, worker_pids
+from tests.toy import Point, make_units, point_policy
 
+pytestmark = pytest.mark.usefixtures("cluster")
 WEIGHTS = point_policy().initial_weights()
-HANG_S = 60.0  # far more than anything here may take
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    with connect(None, num_cpus=3):
-        yield
-    assert not ray.is_initialized()
 
 
 @pytest.fixture(scope="module")
@@ -42,39 +26,6 @@ def three() -> Iterator[RayExecutor]:
     with RayExecutor(Point(), point_policy(), num_workers=3) as executor:
         yield executor
     wait_until(lambda: not worker_pids())
-
-
-@pytest.fixture
-def alone() -> Iterator[None]:
-    """No worker of an earlier test is left."""
-    wait_until(lambda: not worker_pids())
-    yield
-    wait_until(lambda: not worker_pids())
-
-
-def worker_pids() -> list[int]:
-    """The rollout workers below this process."""
-    parents, workers = {}, []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if (entry / "cmdline").read_text().startswith("ray::RolloutActor"):
-                    workers.append(int(entry.name))
-            except OSError:
-                continue
-
-    def is_below(pid: int) -> bool:
-        return pid == os.getpid() or (pid in parents and is_below(parents[pid]))
-
-    return [pid for pid in workers if is_below(pid)]
-
-
-def wait_until(condition: Any) -> None:
-    end = time.monotonic() + HANG_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def reference(num_units: int, version: int = 0, seed: int = 0) -> list[Trial]:
@@ -88,9 +39,6 @@ def take_all(executor: RayExecutor, num: int) -> list[Trial]:
         assert got
         trials += got
     return trials
-
-
-# --- the same results --------------------------------------------------------------------------------
 
 
 def test_many_units_on_three_workers_equal_the_local_ones(three: RayExecutor) -> None:
@@ -139,178 +87,15 @@ def test_ready_returns_nothing_when_the_time_is_up(three: RayExecutor) -> None:
     assert len(take_all(three, 3)) == 3
 
 
-def test_workers_run_one_thread_of_each_kind(alone: None) -> None:
-    class Threads(LinearPolicy):
-        """Reports its process's thread settings instead of acting (a local class: sent by value)."""
-
-        def end_round(self, state: Any, round_: Any, adapt: bool) -> tuple[Any, Extras]:
-            names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "METARL_PHYSICS_THREADS")
-            return state, {"threads": np.array([int(os.environ.get(name, "-1")) for name in names])}
-
-    with RayExecutor(Point(), Threads(Spaces(2, 1)), num_workers=1) as executor:
-        (trial,) = executor.collect(make_units(Point(), 1), WEIGHTS, 0)
-    assert trial.rounds[0].derived["threads"].tolist() == [1, 1, 1, 1]
-
-
-def test_half_cheetah_is_the_same_locally_on_one_and_on_three_workers(alone: None) -> None:
-    distribution = load_distribution("HalfCheetahVel", horizon=30)
-    env = distribution.make(distribution.sample("train", 1, 0)[0])
-    policy = LinearPolicy(Spaces.of(env.observation_space, env.action_space))
-    weights, units = policy.initial_weights(), make_units(distribution, 6)
-    results = [LocalExecutor(distribution, policy).collect(units, weights, 0)]
-    for num_workers in (1, 3):
-        with RayExecutor(distribution, policy, num_workers=num_workers) as executor:
-            results.append(executor.collect(units, weights, 0))
-    assert_same(results[0], results[1])
-    assert_same(results[0], results[2])
-    assert np.ptp(results[0][0].returns) > 0
-
-
-# --- workers that die --------------------------------------------------------------------------------
-
-
 def test_a_killed_worker_changes_nothing(three: RayExecutor, caplog: pytest.LogCaptureFixture) -> None:
-    units = make_units(Point(horizon=400), 12)
-    expected = LocalExecutor(Point(horizon=400), point_policy()).collect(units, WEIGHTS, 0)
+    three.collect(make_units(Point(), 1), WEIGHTS, 0)
+    victim = worker_pids()[0]
+    units = make_units(Point(horizon=400), 12, tasks_per_unit=8, num_streams=4)
     three.submit(units, WEIGHTS, 0)
     trials = list(three.ready(HANG_S))
-    os.kill(worker_pids()[0], signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
     trials += take_all(three, 12 - len(trials))
     assert three.ready() == []
+    expected = LocalExecutor(Point(horizon=400), point_policy()).collect(units, WEIGHTS, 0)
     assert_same(sorted(trials, key=lambda t: t.unit), expected)
     assert "goes out again" in caplog.text
-
-
-def test_a_unit_that_once_takes_its_worker_along_is_collected_all_the_same(alone: None, tmp_path: Path) -> None:
-    distribution = Point("die_once", above=-2, flag=str(tmp_path / "died"))
-    with RayExecutor(distribution, point_policy(), num_workers=2) as executor:
-        trials = executor.collect(make_units(distribution, 5), WEIGHTS, 0)
-    assert (tmp_path / "died").exists()
-    assert_same(trials, reference(5))
-
-
-def test_a_unit_that_kills_every_worker_is_given_up(alone: None) -> None:
-    distribution = Point("die", above=-2)
-    unit = make_units(distribution, 1, tasks_per_unit=1)[0]
-    with (
-        RayExecutor(distribution, point_policy(), num_workers=1, max_losses=2) as executor,
-        pytest.raises(EnvironmentFault, match="worker process died") as caught,
-    ):
-        executor.collect([unit], WEIGHTS, 0)
-    assert str(unit.tasks[0]) in str(caught.value)
-
-
-# --- environments that misbehave ---------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("fault", "says"),
-    [
-        ("raise", "ZeroDivisionError: the motor came off"),
-        ("nan", "reward is not finite"),
-        ("hang_step", "no result within 1 s"),
-        ("hang_make", "no result within 1 s"),
-    ],
-)
-def test_the_environment_at_fault_is_named_and_the_executor_lives_on(alone: None, fault: Fault, says: str) -> None:
-    distribution = Point(fault, above=0.5)
-    units = make_units(distribution, 12, tasks_per_unit=1)
-    bad = next(u for u in units if u.tasks[0]["goal"] > 0.5)
-    good = [u for u in units if u.tasks[0]["goal"] <= 0.5]
-    with RayExecutor(distribution, point_policy(), num_workers=2, unit_deadline_s=1.0, max_failures=2) as executor:
-        with pytest.raises(EnvironmentFault) as caught:
-            executor.collect([*good[:2], bad, *good[2:4]], WEIGHTS, 0)
-        assert f"unit {bad.index} " in str(caught.value)
-        assert str(bad.tasks[0]) in str(caught.value)
-        assert says in str(caught.value)
-        assert_same(
-            executor.collect(good, WEIGHTS, 0), LocalExecutor(Point(), point_policy()).collect(good, WEIGHTS, 0)
-        )
-
-
-def test_an_error_of_the_policy_stops_at_once_with_its_traceback(alone: None) -> None:
-    with (
-        RayExecutor(Point(), point_policy(), num_workers=1) as executor,
-        pytest.raises(RuntimeError, match="KeyError: 'gain'") as caught,
-    ):
-        executor.collect(make_units(Point(), 1), {"bias": WEIGHTS["bias"]}, 0)
-    assert "begin_trial" in str(caught.value.__cause__)
-
-
-def test_what_workers_cannot_load_is_said(alone: None) -> None:
-    class Homeless(Point):
-        def __reduce__(self) -> tuple[Any, ...]:
-            return __import__, ("no_such_module_anywhere",)
-
-    with (
-        RayExecutor(Homeless(), point_policy(), num_workers=1) as executor,
-        pytest.raises(MetarlError, match="no_such_module_anywhere"),
-    ):
-        executor.collect(make_units(Point(), 1), WEIGHTS, 0)
-
-
-def test_what_cannot_be_sent_is_said() -> None:
-    class Stuck(Point):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lock = threading.Lock()
-
-    with pytest.raises(MetarlError, match="Point cannot be sent to worker processes"):
-        RayExecutor(Stuck(), point_policy(), num_workers=1)
-
-
-def test_modules_of_the_drivers_search_path_import_in_workers(
-    alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "my_robot_plugin.py").write_text(
-        "from tests.toy import Point\n\nclass Robot(Point):\n    name = 'Robot'\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
-    distribution: TaskDistribution = load_distribution("my_robot_plugin:Robot")
-    with RayExecutor(distribution, point_policy(), num_workers=1) as executor:
-        trials = executor.collect(make_units(distribution, 2), WEIGHTS, 0)
-    assert [t.tasks[0].distribution for t in trials] == ["Robot", "Robot"]
-
-
-# --- the driver --------------------------------------------------------------------------------------
-
-
-def test_ctrl_c_interrupts_the_wait(alone: None) -> None:
-    distribution = Point("hang_step", above=-2)
-    with RayExecutor(distribution, point_policy(), num_workers=1) as executor:
-        executor.submit(make_units(distribution, 1), WEIGHTS, 0)
-        timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
-            executor.ready(HANG_S)
-        timer.join()
-
-
-def test_close_leaves_no_process_and_is_safe_twice(alone: None) -> None:
-    executor = RayExecutor(Point(), point_policy(), num_workers=2)
-    executor.collect(make_units(Point(), 2), WEIGHTS, 0)
-    assert len(worker_pids()) == 2
-    executor.close()
-    executor.close()
-    wait_until(lambda: not worker_pids())
-    with pytest.raises(RuntimeError, match="closed"):
-        executor.submit(make_units(Point(), 1), WEIGHTS, 0)
-
-
-def test_by_default_there_is_one_worker_per_processor(alone: None) -> None:
-    with RayExecutor(Point(), point_policy()) as executor:
-        assert executor.num_workers == 3
-
-
-@pytest.mark.parametrize("wrong", [{"num_workers": 0}, {"unit_deadline_s": 0.0}])
-def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        RayExecutor(Point(), point_policy(), **wrong)
-
-
-def test_inside_a_connection_another_address_is_ignored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), connect("10.0.0.1:6379"):
-        pass
-    assert "already connected" in caplog.text
-    assert ray.is_initialized()

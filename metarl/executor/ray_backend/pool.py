@@ -1,0 +1,313 @@
+"""RayExecutor: units on Ray actors, with deadlines and without losses.
+
+Who waits for whom. Only the driver waits, and only inside `ready` and `collect`; there is no thread:
+
+    driver:  submit --> ledger's queue
+             ready/collect, turn after turn:
+               hand out      queue --> actors that have greeted, at most `units_in_flight` calls each, in order
+               wait          for the first greeting or the result of any actor's oldest call
+               take in       results --> ledger;  a failure or a dead actor: the unit back to the queue's front
+               clock         an actor's oldest call past its deadline: kill the actor, the unit back to the queue
+
+    actor:   starting --greet--> up --run(unit, weights, version)--> up ...
+                ^                |
+                +--- Ray restarts it (it died, or the driver killed it)
+
+An actor never waits for the driver while a second call lies ready for it. A result is a Trial, or a Failure
+as text. Once a call is given up its reference is forgotten, so a late result of it cannot be seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+from ray import ObjectRef, cloudpickle
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+import metarl.errors
+from metarl.algorithms.base import AdaptivePolicy
+from metarl.errors import ConfigError, MetarlError
+from metarl.executor.ray_backend.actor import WORKER_ENVIRONMENT, Failure, RolloutActor, driver_search_path
+from metarl.executor.ray_backend.ledger import Ledger, Ticket, WorkerTracebackError
+from metarl.experience import Trial, Unit, Weights
+from metarl.tasks import TaskDistribution
+
+_log = logging.getLogger(__name__)
+_TURN_S = 0.5  # the longest wait in one piece: Ctrl-C and deadlines are seen that often
+_START_DEADLINE_S = 120.0
+_MAX_FAILED_STARTS = 5
+
+
+@dataclass(eq=False)
+class _Call:
+    ticket: Ticket[ObjectRef]
+    ref: ObjectRef
+
+
+@dataclass(eq=False)
+class _Worker:
+    """One actor. `greeting` is under way while it starts; `calls` in the order it runs them."""
+
+    actor: Any  # an ActorHandle; Ray's own annotations of `remote` do not fit its classes made by options()
+    greeting: ObjectRef | None
+    since: float  # when the oldest call, or the start, began as far as the driver knows
+    calls: deque[_Call] = field(default_factory=deque)
+
+    @property
+    def awaited(self) -> ObjectRef | None:
+        """What the driver waits for on this actor's account."""
+        if self.greeting is not None:
+            return self.greeting
+        return self.calls[0].ref if self.calls else None
+
+
+class RayExecutor:
+    """Executor on Ray actors of one processor and one thread each. Ray must be connected (see `connect`).
+
+    num_workers: how many actors; None takes one per processor of the cluster that this process does not hold.
+    unit_deadline_s: a unit that takes longer is stopped and tried again elsewhere.
+    max_failures: so many failures or missed deadlines of a unit, and its environment is at fault.
+    max_losses: so many deaths of the worker process while it runs a unit, and the unit is at fault.
+    """
+
+    def __init__(
+        self,
+        distribution: TaskDistribution,
+        policy: AdaptivePolicy[Any],
+        num_workers: int | None = None,
+        unit_deadline_s: float = 600.0,
+        max_failures: int = 3,
+        max_losses: int = 10,
+        units_in_flight: int = 2,
+    ):
+        if num_workers is not None and num_workers < 1:
+            raise ConfigError(f"num_workers must be at least 1, got {num_workers}")
+        if not unit_deadline_s > 0:
+            raise ConfigError(f"unit_deadline_s must be positive, got {unit_deadline_s}")
+        self._deadline_s, self._in_flight = unit_deadline_s, units_in_flight
+        self._ledger: Ledger[ObjectRef] = Ledger(max_failures, max_losses)
+        self._weights: tuple[tuple[int, bytes], ObjectRef] | None = None  # of the newest version
+        self._failed_starts = 0
+        self._is_closed = False
+        try:
+            payload = cloudpickle.dumps((distribution, policy))
+        except Exception as error:
+            raise MetarlError(f"{distribution.name} cannot be sent to worker processes: {error}") from error
+        self._arguments = payload, driver_search_path()  # not from the object store: a restart must find them
+        self._actor_class = ray.remote(RolloutActor).options(
+            num_cpus=1, max_restarts=-1, max_task_retries=0, runtime_env={"env_vars": WORKER_ENVIRONMENT}
+        )
+        self._workers = [self._start() for _ in range(num_workers or _free_processors())]
+
+    # --- the Executor protocol -------------------------------------------------------------------
+
+    @property
+    def num_workers(self) -> int:
+        return len(self._workers)
+
+    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[Trial]:
+        tickets = self._submit(units, weights, version)
+        try:
+            while not self._ledger.is_finished(tickets):
+                self._turn(_TURN_S)
+            return self._ledger.take_finished(tickets)
+        except BaseException:
+            self._ledger.abandon(tickets)
+            raise
+
+    def submit(self, units: Sequence[Unit], weights: Weights, version: int) -> None:
+        self._submit(units, weights, version)
+        self._hand_out()
+
+    def ready(self, timeout_s: float | None = None) -> list[Trial]:
+        end = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        wait_s = 0.0
+        while self._ledger.num_open:
+            self._turn(wait_s)
+            wait_s = min(_TURN_S, end - time.monotonic())
+            if self._ledger.num_finished or wait_s <= 0:
+                break
+        return self._ledger.take_finished()
+
+    def close(self) -> None:
+        self._is_closed = True
+        workers, self._workers = self._workers, []
+        if ray.is_initialized():
+            for worker in workers:
+                ray.kill(worker.actor, no_restart=True)
+        self._weights = None
+
+    def __enter__(self) -> RayExecutor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- one turn --------------------------------------------------------------------------------
+
+    def _submit(self, units: Sequence[Unit], weights: Weights, version: int) -> list[Ticket[ObjectRef]]:
+        if self._is_closed:
+            raise RuntimeError("this executor is closed")
+        return self._ledger.submit(units, self._put(weights, version), version)
+
+    def _put(self, weights: Weights, version: int) -> ObjectRef:
+        """The weights in the object store, once per version as long as the arrays are the same."""
+        key = (version, _digest(weights))
+        if self._weights is None or self._weights[0] != key:
+            self._weights = key, ray.put(dict(weights))
+        return self._weights[1]
+
+    def _turn(self, wait_s: float) -> None:
+        """Hand out, wait at most `wait_s` for something to happen, take it in, look at the clock."""
+        self._hand_out()
+        there = self._arrived(wait_s)
+        while there:
+            for worker in list(self._workers):
+                if worker.awaited in there:
+                    self._take_in(worker)
+            self._hand_out()
+            there = self._arrived(0)
+        for worker in list(self._workers):
+            self._check_clock(worker)
+
+    def _arrived(self, wait_s: float) -> set[ObjectRef]:
+        """What is there of what the driver waits for, waiting until something is or the time is up."""
+        awaited = [worker.awaited for worker in self._workers if worker.awaited is not None]
+        if not awaited:
+            return set()
+        if wait_s > 0:
+            ray.wait(awaited, num_returns=1, timeout=wait_s)
+        return set(ray.wait(awaited, num_returns=len(awaited), timeout=0)[0])
+
+    def _hand_out(self) -> None:
+        """Queued units to the actors that are up, a first one to each before a second."""
+        for depth in range(self._in_flight):
+            for worker in self._workers:
+                if worker.greeting is None and len(worker.calls) == depth:
+                    ticket = self._ledger.take()
+                    if ticket is None:
+                        return
+                    if not worker.calls:
+                        worker.since = time.monotonic()
+                    ref: ObjectRef = worker.actor.run.remote(ticket.unit, ticket.weights, ticket.version)
+                    worker.calls.append(_Call(ticket, ref))
+
+    def _take_in(self, worker: _Worker) -> None:
+        """The result of what was awaited of this worker, which is there."""
+        if worker.greeting is not None:
+            self._welcome(worker, worker.greeting)
+            return
+        call = worker.calls[0]
+        try:
+            outcome: Trial | Failure = ray.get(call.ref)
+        except RayTaskError as error:  # outside the code that catches: unpickling a unit, storing a result
+            outcome = Failure("program", type(error).__name__, str(error.cause), str(error))
+        except RayActorError as error:
+            self._lose(worker, _first_line(error))
+            return
+        except RayError as error:  # the result is lost with the node that held it
+            worker.calls.popleft()
+            self._ledger.lost(call.ticket, _first_line(error))
+            return
+        worker.calls.popleft()
+        worker.since = time.monotonic()
+        if isinstance(outcome, Failure):
+            self._fail(call.ticket, outcome)
+        else:
+            self._ledger.complete(call.ticket, outcome)
+
+    def _fail(self, ticket: Ticket[ObjectRef], failure: Failure) -> None:
+        if failure.kind == "environment":
+            self._ledger.failed(ticket, failure.message, failure.traceback)
+            return
+        self._ledger.abandon([ticket])
+        origin = WorkerTracebackError(failure.traceback)
+        if failure.kind == "input":
+            raise getattr(metarl.errors, failure.error_type, MetarlError)(failure.message) from origin
+        raise RuntimeError(f"{ticket}: {failure.error_type}: {failure.message}") from origin
+
+    # --- workers that start, die and hang --------------------------------------------------------
+
+    def _start(self) -> _Worker:
+        actor = self._actor_class.remote(*self._arguments)
+        return _Worker(actor, actor.greet.remote(), time.monotonic())
+
+    def _restart(self, worker: _Worker) -> list[Ticket[ObjectRef]]:
+        """Forget the worker's calls, wait for it to greet again; the forgotten units."""
+        tickets = [call.ticket for call in worker.calls]
+        worker.calls.clear()
+        worker.greeting, worker.since = worker.actor.greet.remote(), time.monotonic()
+        return tickets
+
+    def _replace(self, worker: _Worker) -> None:
+        ray.kill(worker.actor, no_restart=True)
+        self._workers[self._workers.index(worker)] = self._start()
+
+    def _welcome(self, worker: _Worker, greeting: ObjectRef) -> None:
+        try:
+            _, problem = ray.get(greeting)
+        except RayError as error:
+            self._failed_starts += 1
+            if self._failed_starts >= _MAX_FAILED_STARTS:
+                raise MetarlError(f"worker processes do not start: {error}") from error
+            _log.warning("a worker process did not start, trying another: %s", _first_line(error))
+            self._replace(worker)
+            return
+        if problem is not None:
+            cause = f"{problem.error_type}: {problem.message}"
+            raise MetarlError(
+                f"workers cannot load the task distribution or the policy: {cause}"
+            ) from WorkerTracebackError(problem.traceback)
+        worker.greeting, self._failed_starts = None, 0
+
+    def _lose(self, worker: _Worker, reason: str) -> None:
+        """The worker died: its oldest unit may be why, the ones behind it are not."""
+        suspect, *others = self._restart(worker)
+        self._ledger.put_back(others)
+        self._ledger.lost(suspect, reason)
+
+    def _check_clock(self, worker: _Worker) -> None:
+        elapsed = time.monotonic() - worker.since
+        if worker.greeting is not None and elapsed > _START_DEADLINE_S:
+            up = sum(w.greeting is None for w in self._workers)
+            _log.warning("%d of %d workers are up; one has not started in %.0f s", up, len(self._workers), elapsed)
+            self._replace(worker)
+        elif worker.greeting is None and worker.calls and elapsed > self._deadline_s:
+            if ray.wait([worker.calls[0].ref], timeout=0)[0]:
+                return  # it came just now; the next turn takes it in
+            ray.kill(worker.actor, no_restart=False)
+            late, *others = self._restart(worker)
+            self._ledger.put_back(others)
+            self._ledger.failed(late, f"no result within {self._deadline_s:g} s, its worker was stopped")
+
+
+def _free_processors() -> int:
+    """Processors of the cluster but for those this process holds itself (when it is an actor)."""
+    held = ray.get_runtime_context().get_assigned_resources().get("CPU", 0) if _is_in_worker() else 0
+    return max(1, int(ray.cluster_resources().get("CPU", 1) - held))
+
+
+def _is_in_worker() -> bool:
+    return ray.get_runtime_context().worker.mode == ray.WORKER_MODE
+
+
+def _digest(weights: Weights) -> bytes:
+    """A hash of names, shapes, types and values."""
+    state = hashlib.blake2b(digest_size=16)
+    for name, array in sorted(weights.items()):
+        value = np.ascontiguousarray(array)
+        state.update(f"{name}:{value.dtype.str}:{value.shape};".encode())
+        state.update(value.data if value.size else b"")
+    return state.digest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

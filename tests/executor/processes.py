@@ -1,0 +1,35 @@
+"""The worker processes below this one, and waiting with a bound."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+HANG_S = 60.0  # far more than anything here may take
+
+
+def worker_pids() -> list[int]:
+    """The rollout workers below this process."""
+    parents, workers = {}, []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if (entry / "cmdline").read_text().startswith("ray::RolloutActor"):
+                    workers.append(int(entry.name))
+            except OSError:
+                continue
+
+    def is_below(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and is_below(parents[pid]))
+
+    return [pid for pid in workers if is_below(pid)]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + HANG_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
