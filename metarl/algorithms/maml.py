@@ -18,7 +18,7 @@ Letters: K task, N stream, T time, B = N T samples, O observation, A action; the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -35,6 +35,7 @@ from metarl.nets.mlp_policy import MLPPolicy
 from metarl.ops import functional_sgd as sgd_ops
 from metarl.ops.distributions import Distribution
 from metarl.ops.functional_sgd import Adaptation, Params, adapt, sgd
+from metarl.ops.parallel import parallel_map, sum_in_order
 from metarl.ops.returns import linear_baseline_advantages
 from metarl.ops.surrogates import INNER_OBJECTIVES, clipped_ratio, exploration_credit, likelihood_ratio
 from metarl.ops.trust_region import (
@@ -78,6 +79,7 @@ class Config(BaseModel):
     hidden: tuple[int, ...] = (64, 64)
     init_std: float = Field(0.3, gt=0, description="of half the action range")
     min_std: float = Field(0.05, gt=0)
+    output_gain: float = Field(0.1, gt=0, description="scale of the last layer's initial weights")
     chunk_tasks: int | None = Field(None, ge=1, description="tasks per product; null fits the device's memory")
 
     @model_validator(mode="after")
@@ -180,13 +182,27 @@ class MAMLPolicy:
 # --- the learner -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Tasks that are differentiated together: their rounds, and E-MAML's credit [K]."""
+
+    rounds: list[RoundTensors]
+    credit: Tensor
+
+
 class MAML:
     """The Algorithm of the family: the meta-gradient, exact or first order, and the outer step."""
 
     def __init__(self, config: Config, spaces: Spaces, device: torch.device, seed: int):
         self.config, self.device = config, device
         self.net = MLPPolicy(
-            spaces.obs_dim, spaces.action_dim, spaces.discrete, config.hidden, config.init_std, config.min_std
+            spaces.obs_dim,
+            spaces.action_dim,
+            spaces.discrete,
+            config.hidden,
+            config.init_std,
+            config.min_std,
+            config.output_gain,
         )
         theta = self.net.init(torch.Generator().manual_seed(seed))
         if config.variant == "meta_sgd":
@@ -248,30 +264,29 @@ class MAML:
 
     def meta_gradient(self, rounds: Sequence[RoundTensors]) -> tuple[Params, dict[str, float]]:
         """d/d weights of the mean outer loss over tasks, and its parts; in chunks of tasks that fit the device."""
-        total = {name: torch.zeros_like(value) for name, value in self._weights.items()}
-        loss, kl = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        for data, credit in self._chunks(rounds):
-            if self.config.variant == "reptile":
-                gradient, chunk_loss, chunk_kl = self._reptile_direction(data, credit)
-            else:
-                adaptation = self._adapt(data[:-1], credit)
-                distribution = self.net.distribution(adaptation.adapted, data[-1].observations)
-                losses, kls = self._outer_loss(data[-1], distribution), data[-1].kl_from_behaviour(distribution)
-                chunk_loss, chunk_kl = losses.sum(), kls.detach().sum()
-                w = sgd_ops.gradient(chunk_loss, adaptation.adapted)
-                gradient = self._over_tasks(*adaptation.pull_back(w))
-            total = {name: total[name] + gradient[name] for name in total}
-            loss, kl = loss + chunk_loss.detach(), kl + chunk_kl
+        parts = parallel_map(self._chunk_gradient, self._chunks(rounds), self.device)
+        gradients, losses, kls = zip(*parts, strict=True)
         n = len(rounds[0].mask)
-        return {name: g / n for name, g in total.items()}, {"outer_loss": float(loss) / n, "kl": float(kl) / n}
+        total = {name: sum_in_order([gradient[name] for gradient in gradients]) / n for name in self._weights}
+        return total, {"outer_loss": float(sum_in_order(losses)) / n, "kl": float(sum_in_order(kls)) / n}
 
-    def _reptile_direction(self, rounds: Sequence[RoundTensors], credit: Tensor) -> tuple[Params, Tensor, Tensor]:
+    def _chunk_gradient(self, chunk: Chunk) -> tuple[Params, Tensor, Tensor]:
+        """Gradient, outer loss and KL(behaviour || adapted policy) on the query round, summed over a chunk's tasks."""
+        if self.config.variant == "reptile":
+            return self._reptile_direction(chunk)
+        query, adaptation = chunk.rounds[-1], self._adapt(chunk.rounds[:-1], chunk.credit)
+        distribution = self.net.distribution(adaptation.adapted, query.observations)
+        loss, kl = self._outer_loss(query, distribution).sum(), query.kl_from_behaviour(distribution).sum()
+        w = sgd_ops.gradient(loss, adaptation.adapted)
+        return self._over_tasks(*adaptation.pull_back(w)), loss.detach(), kl.detach()
+
+    def _reptile_direction(self, chunk: Chunk) -> tuple[Params, Tensor, Tensor]:
         """(theta - theta_adapted) / alpha after a step on every round, the query's too; summed over tasks."""
-        adaptation = self._adapt(rounds, credit)
+        adaptation = self._adapt(chunk.rounds, chunk.credit)
         start, end = adaptation.steps[0].params, adaptation.adapted
         scale = max(self.config.inner_lr, 1e-12)
         direction = {name: ((start[name] - end[name]) / scale).detach().sum(0) for name in end}
-        query = rounds[-1]
+        query = chunk.rounds[-1]
         distribution = self.net.distribution(end, query.observations)
         return (
             direction,
@@ -315,46 +330,37 @@ class MAML:
             gradient.update({_RATE + name: value.sum(0) for name, value in d_rates.items()})
         return gradient
 
-    def _chunks(self, rounds: Sequence[RoundTensors]) -> Iterator[tuple[list[RoundTensors], Tensor]]:
+    def _chunks(self, rounds: Sequence[RoundTensors]) -> list[Chunk]:
         """Groups of tasks, each with its credit for E-MAML's term: query returns standardised over all tasks."""
         num_tasks, num_samples = rounds[0].observations.shape[:2]
         returns = rounds[-1].returns
         credit = (returns - returns.mean()) / (returns.std(correction=0) + 1e-8)
         size = self.config.chunk_tasks or self.net.tasks_that_fit(num_samples, self.device)
-        for start in range(0, num_tasks, size):
-            tasks = slice(start, min(start + size, num_tasks))
-            yield [r[tasks] for r in rounds], credit[tasks]
+        groups = [slice(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size)]
+        return [Chunk([r[tasks] for r in rounds], credit[tasks]) for tasks in groups]
 
     # --- the trust region ---
 
     def _trpo_step(self, rounds: Sequence[RoundTensors]) -> dict[str, float]:
         """theta - step along F^-1 g, F the exact Hessian of the query KL through adaptation."""
-        config, num_tasks, theta = self.config, len(rounds[0].mask), self._weights
-        chunks = list(self._chunks(rounds))
-        gradient, loss_before, products = torch.zeros_like(flatten(theta)), 0.0, []
-        for data, credit in chunks:
-            chunk_gradient, chunk_loss, product_of_chunk = self._trust_region_graph(data, credit)
-            gradient, loss_before = gradient + chunk_gradient / num_tasks, loss_before + chunk_loss / num_tasks
-            products.append(product_of_chunk)
+        config, num_tasks, theta, chunks = self.config, len(rounds[0].mask), self._weights, self._chunks(rounds)
+        graphs = parallel_map(self._trust_region_graph, chunks, self.device)
+        gradient = sum_in_order([g for g, _, _ in graphs]) / num_tasks
+        loss_before = sum(loss for _, loss, _ in graphs) / num_tasks
 
         def product(v: Tensor) -> Tensor:
-            return torch.stack([f(v) for f in products]).sum(0) / num_tasks + config.cg_damping * v
+            parts = parallel_map(lambda graph: graph[2](v), graphs, self.device)
+            return sum_in_order(parts) / num_tasks + config.cg_damping * v
 
         direction = conjugate_gradient(product, gradient, config.cg_iterations)
         step = step_to_boundary(direction, product(direction), config.max_kl)
-        products.clear()  # frees the graphs
+        graphs.clear()
 
         def evaluate(step: Tensor) -> tuple[float, float]:
             move = unflatten(step, theta)
             self._weights = {name: value - move[name] for name, value in theta.items()}
-            loss = kl = 0.0
-            for data, credit in chunks:
-                adapted = self._adapt(data[:-1], credit, second_order=False).adapted
-                with torch.no_grad():
-                    distribution = self.net.distribution(adapted, data[-1].observations)
-                    loss += float(self._outer_loss(data[-1], distribution).sum()) / num_tasks
-                    kl += float(data[-1].kl_from_behaviour(distribution).sum()) / num_tasks
-            return loss, kl
+            losses, kls = zip(*parallel_map(self._judge, chunks, self.device), strict=True)
+            return sum(losses) / num_tasks, sum(kls) / num_tasks
 
         accepted, tries = backtracking_line_search(
             evaluate, step, loss_before, config.max_kl, config.line_search_steps, config.line_search_backtrack
@@ -362,11 +368,18 @@ class MAML:
         loss, kl = evaluate(accepted)
         return {"outer_loss": loss, "kl": kl, "line_search_tries": float(tries), "step_norm": float(accepted.norm())}
 
-    def _trust_region_graph(
-        self, rounds: Sequence[RoundTensors], credit: Tensor
-    ) -> tuple[Tensor, float, Callable[[Tensor], Tensor]]:
+    def _judge(self, chunk: Chunk) -> tuple[float, float]:
+        """Outer loss and KL of the current weights after adapting anew, summed over a chunk's tasks."""
+        adapted, query = self._adapt(chunk.rounds[:-1], chunk.credit, second_order=False).adapted, chunk.rounds[-1]
+        with torch.no_grad():
+            distribution = self.net.distribution(adapted, query.observations)
+            return float(self._outer_loss(query, distribution).sum()), float(
+                query.kl_from_behaviour(distribution).sum()
+            )
+
+    def _trust_region_graph(self, chunk: Chunk) -> tuple[Tensor, float, Callable[[Tensor], Tensor]]:
         """Of one chunk, summed over its tasks: the gradient, the loss, and v -> F v on graphs that are kept."""
-        query, adaptation = rounds[-1], self._adapt(rounds[:-1], credit)
+        query, adaptation = chunk.rounds[-1], self._adapt(chunk.rounds[:-1], chunk.credit)
         distribution = self.net.distribution(adaptation.adapted, query.observations)
         loss = self._outer_loss(query, distribution).sum()
         w = sgd_ops.gradient(loss, adaptation.adapted, retain_graph=True)

@@ -40,6 +40,7 @@ class MLPPolicy:
     hidden: tuple[int, ...]
     init_std: float
     min_std: float
+    output_gain: float = 1.0
 
     @property
     def num_layers(self) -> int:
@@ -48,6 +49,7 @@ class MLPPolicy:
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Fresh parameters without task axis."""
         params = init_mlp((self.obs_dim, *self.hidden, self.action_dim), generator)
+        params[f"w{self.num_layers - 1}"] *= self.output_gain
         if not self.discrete:
             params["log_std"] = torch.full((self.action_dim,), math.log(self.init_std))
         return params

@@ -6,6 +6,7 @@ import pytest
 import torch
 from meta_problem import K, learner, rounds
 
+from metarl.algorithms.maml import Chunk
 from metarl.algorithms.tensors import RoundTensors
 from metarl.ops.trust_region import flatten, unflatten
 
@@ -29,7 +30,7 @@ def on_policy(maml, data):
 def test_fisher_product_equals_the_second_difference_of_the_kl(variant, inner_steps, discrete):
     maml = learner(discrete, variant=variant, inner_steps=inner_steps, outer="trpo")
     data = on_policy(maml, rounds(maml, inner_steps + 1))
-    *_, product = maml._trust_region_graph(data, torch.zeros(K, dtype=torch.float64))
+    *_, product = maml._trust_region_graph(Chunk(data, torch.zeros(K, dtype=torch.float64)))
     theta = dict(maml._weights)
     vector = flatten(theta)
     v = torch.randn(vector.numel(), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
