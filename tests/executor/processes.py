@@ -10,14 +10,14 @@ from pathlib import Path
 HANG_S = 60.0  # far more than anything here may take
 
 
-def worker_pids() -> list[int]:
-    """The rollout workers below this process."""
+def worker_pids(title: str = "ray::RolloutActor") -> list[int]:
+    """The rollout workers below this process; with title "ray::RolloutActor.run" those that run a unit."""
     parents, workers = {}, []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if (entry / "cmdline").read_text().startswith("ray::RolloutActor"):
+                if (entry / "cmdline").read_text().startswith(title):
                     workers.append(int(entry.name))
             except OSError:
                 continue

@@ -87,14 +87,17 @@ def test_ready_returns_nothing_when_the_time_is_up(three: RayExecutor) -> None:
     assert len(take_all(three, 3)) == 3
 
 
+def kill(pid: int) -> bool:
+    os.kill(pid, signal.SIGKILL)
+    return True
+
+
 def test_a_killed_worker_changes_nothing(three: RayExecutor, caplog: pytest.LogCaptureFixture) -> None:
     three.collect(make_units(Point(), 1), WEIGHTS, 0)
-    victim = worker_pids()[0]
     units = make_units(Point(horizon=400), 12, tasks_per_unit=8, num_streams=4)
     three.submit(units, WEIGHTS, 0)
-    trials = list(three.ready(HANG_S))
-    os.kill(victim, signal.SIGKILL)
-    trials += take_all(three, 12 - len(trials))
+    wait_until(lambda: bool(running := worker_pids("ray::RolloutActor.run")) and kill(running[0]))
+    trials = take_all(three, 12)
     assert three.ready() == []
     expected = LocalExecutor(Point(horizon=400), point_policy()).collect(units, WEIGHTS, 0)
     assert_same(sorted(trials, key=lambda t: t.unit), expected)
