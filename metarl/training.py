@@ -144,7 +144,8 @@ class _Loop:
             if self.is_consistent:
                 self._save()
             raise
-        self._save()
+        # Once more where the last checkpoint was written before the time ran out: resuming must know that it has.
+        self._save(again=reason == "time limit" and self._iterations_done > 0)
         return Outcome(reason, self.iteration, self.env_steps, self.wall_s, self.stop.signal_number)
 
     def _loop(self) -> Reason:
@@ -252,8 +253,8 @@ class _Loop:
         kept = f"iteration {self.saved_iteration}" if self.saved_iteration >= 0 else "none yet"
         return f"training diverged: {what}. Not saved; last checkpoint: {kept}. Try smaller steps or learning rates"
 
-    def _save(self) -> None:
-        if self.iteration == self.saved_iteration:
+    def _save(self, again: bool = False) -> None:
+        if self.iteration == self.saved_iteration and not again:
             return
         self.run_directory.sync()
         meta = {
