@@ -6,16 +6,13 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/quickstart
 BIN := $(VENV)/bin
-# Without an NVIDIA driver the CPU build of torch is enough, and far smaller.
-TORCH := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
-
 .PHONY: setup run test lint type bench
 
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install $(TORCH) -c constraints.txt -e ".[batch,dev]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[batch,dev]"
 	touch $@
 
 run: setup

@@ -92,27 +92,34 @@ class EnvBatch(TaskBatch):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         seeds = _spread(seed, self.num_envs)
         for i in np.flatnonzero(self._reset_mask(options, self.num_envs)).tolist():
-            obs, _ = self._envs[i].reset(seed=seeds[i])
-            self._store(i, obs)
+            try:
+                obs, _ = self._envs[i].reset(seed=seeds[i])
+                self._store(i, obs)
+            except Exception as error:
+                raise self._fault(i, "reset", error) from error
             self._terminated[i] = self._truncated[i] = False
         return self._obs.copy(), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         rewards = np.zeros(self.num_envs)
         for i in np.flatnonzero(~(self._terminated | self._truncated)).tolist():
-            obs, reward, terminated, truncated, _ = self._envs[i].step(actions[i])
-            self._store(i, obs)
-            rewards[i] = float(reward)
+            try:
+                obs, reward, terminated, truncated, _ = self._envs[i].step(actions[i])
+                self._store(i, obs)
+                rewards[i] = float(reward)
+            except Exception as error:
+                raise self._fault(i, "step", error) from error
             self._terminated[i], self._truncated[i] = bool(terminated), bool(truncated)
         return self._obs.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
 
     def _store(self, i: int, obs: Any) -> None:
         flat = np.asarray(flatten(self._envs[i].observation_space, obs), dtype=np.float64)
         if flat.shape != self._obs[i].shape:
-            raise EnvironmentFault(
-                f"{self.tasks[i]}: observation has {flat.shape} values, its space says {self._obs[i].shape}"
-            )
+            raise ValueError(f"observation has shape {flat.shape}, its space says {self._obs[i].shape}")
         self._obs[i] = flat
+
+    def _fault(self, i: int, doing: str, error: Exception) -> EnvironmentFault:
+        return EnvironmentFault(f"{self.tasks[i]}: {doing} raised {type(error).__name__}: {error}")
 
     def close_extras(self, **kwargs: Any) -> None:
         for env in self._envs:
