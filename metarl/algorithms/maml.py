@@ -288,11 +288,8 @@ class MAML:
         direction = {name: ((start[name] - end[name]) / scale).detach().sum(0) for name in end}
         query = chunk.rounds[-1]
         distribution = self.net.distribution(end, query.observations)
-        return (
-            direction,
-            self._inner_loss(query, distribution).sum(),
-            query.kl_from_behaviour(distribution).sum().detach(),
-        )
+        loss, kl = self._inner_loss(query, distribution).sum(), query.kl_from_behaviour(distribution).sum()
+        return direction, loss.detach(), kl.detach()
 
     def _adapt(self, supports: Sequence[RoundTensors], credit: Tensor, second_order: bool = True) -> Adaptation:
         rates = rates_of(self.config, self.net, self._weights)
