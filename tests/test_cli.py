@@ -201,3 +201,17 @@ def test_a_distribution_of_your_own_is_checked(tmp_path: Path, monkeypatch: pyte
         "    def make(self, task): raise RuntimeError('no such robot')\n"
     )
     assert "checks failed" in error_of(metarl_("tasks", "check", "bad_tasks:Bad"), 2)
+
+
+def test_the_robot_of_the_readme_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gymnasium
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    example = readme.partition("```python\n")[2].partition("```")[0]
+    Path("readme_tasks.py").write_text(example)
+    model = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "hopper.xml"
+    Path("my_robot.xml").write_text(model.read_text())
+    result = metarl_("tasks", "check", "readme_tasks:MyRobot")
+    assert result.exit_code == 0, result.output
