@@ -208,7 +208,7 @@ def _few_held_out_tasks(monkeypatch):
 
 @pytest.mark.usefixtures("_few_held_out_tasks")
 def test_maml_after_one_step_has_less_than_half_the_error_of_the_best_fine_tuned_net():
-    trained = {name: experiment.train(METHODS[name], 10, 400, seed=0) for name in ("maml", "pretrained")}
+    trained = {name: experiment.train(METHODS[name], 10, 600, seed=0) for name in ("maml", "pretrained")}
     maml, pretrained = (experiment.evaluate(each, 10)[0].mean(0) for each in trained.values())
     assert maml[0] > 2.5  # before adaptation it knows nothing of the task
     assert maml[1] < 0.5 * pretrained[1]
