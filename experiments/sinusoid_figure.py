@@ -93,7 +93,7 @@ def _draw_example(axes: Axes, results: Sequence[Result], shots: int) -> None:
     points = batch.support_x[k].flatten(), batch.support_y[k].flatten()
     axes.plot(*points, "o", color=INK, ms=5, mec="white", mew=0.8, label=f"{shots} support points", zorder=5)
     top = float(batch.amplitude[k])
-    axes.set_ylim(-1.3 * top, 1.95 * top)
+    axes.set_ylim(-1.15 * top, 1.95 * top)
     axes.legend(frameon=False, fontsize=8, ncols=2, loc="upper left", borderaxespad=0.2)
     axes.set_title("one held-out task", loc="left", fontsize=10, color=INK)
     axes.set_xlabel("x", fontsize=9)
