@@ -28,19 +28,21 @@ K, N, T = 40, 20, 100
 
 
 def make_data(maml: MAML, device: torch.device) -> list[RoundTensors]:
-    """A support and a query round, sampled from the learner's own policy on random observations."""
+    """A support round of the learner's own policy and a query round of the adapted one, on random observations."""
     g = torch.Generator().manual_seed(0)
-    theta = {n: v.expand(K, *v.shape) for n, v in maml._weights.items()}
-    rounds = []
+    params = {n: v.expand(K, *v.shape) for n, v in maml._weights.items()}
+    rounds: list[RoundTensors] = []
     for _ in range(2):
         observations = torch.randn(K, N * T, NUM_OBS, generator=g).to(device)
-        behaviour = maml.net.distribution(theta, observations)
+        with torch.no_grad():
+            behaviour = maml.net.distribution(params, observations)
         noise = torch.randn(K, N * T, NUM_ACTIONS, generator=g).to(device)
         actions = behaviour.mean + behaviour.log_std.exp() * noise
         advantages = torch.randn(K, N, T, generator=g).to(device)
         mask, returns = torch.ones(K, N, T, device=device), torch.zeros(K, device=device)
         old_log_prob = behaviour.log_prob(actions).view(K, N, T)
         rounds.append(RoundTensors(observations, actions, advantages, mask, behaviour, old_log_prob, returns))
+        params = maml._adapt(rounds, torch.zeros(K, device=device), second_order=False).adapted
     return rounds
 
 

@@ -382,7 +382,7 @@ class MAML:
         w = sgd_ops.gradient(loss, adaptation.adapted, retain_graph=True)
         gradient = flatten(self._over_tasks(*adaptation.pull_back(w, retain_graph=True)))
         weight = (query.mask / query.mask.sum((1, 2), keepdim=True)).flatten(1)
-        along = partial(self.net.distribution_tangent, adaptation.adapted, observations=query.observations)
+        along = self.net.linearised(adaptation.adapted, query.observations)
 
         def product(v: Tensor) -> Tensor:
             tangent = unflatten(v, self._weights)

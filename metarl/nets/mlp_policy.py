@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metarl.nets.batched_mlp import batched_mlp, batched_mlp_tangent
+from metarl.nets.batched_mlp import batched_mlp, linearised_mlp
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
 
 
@@ -61,15 +61,19 @@ class MLPPolicy:
             return Categorical(output)
         return Gaussian(output, params["log_std"].clamp_min(math.log(self.min_std))[:, None])
 
-    def distribution_tangent(
-        self, params: Mapping[str, Tensor], direction: Mapping[str, Tensor], observations: Float[Tensor, "K B O"]
-    ) -> Distribution:
-        """How the distribution's own parameters move along a direction in parameter space."""
-        output = batched_mlp_tangent(observations, self._layers(params), self._layers(direction))
+    def linearised(
+        self, params: Mapping[str, Tensor], observations: Float[Tensor, "K B O"]
+    ) -> Callable[[Mapping[str, Tensor]], Distribution]:
+        """Direction in parameter space -> how the distribution's own parameters move along it."""
+        output_along = linearised_mlp(observations, self._layers(params))
         if self.discrete:
-            return Categorical(output)
-        above_floor = params["log_std"] >= math.log(self.min_std)
-        return Gaussian(output, (direction["log_std"] * above_floor)[:, None])
+            return lambda direction: Categorical(output_along(self._layers(direction)))
+        above_floor = params["log_std"].detach() >= math.log(self.min_std)
+
+        def along(direction: Mapping[str, Tensor]) -> Distribution:
+            return Gaussian(output_along(self._layers(direction)), (direction["log_std"] * above_floor)[:, None])
+
+        return along
 
     def _layers(self, params: Mapping[str, Tensor]) -> list[Tensor]:
         return [params[f"{kind}{i}"] for i in range(self.num_layers) for kind in "wb"]

@@ -71,7 +71,7 @@ def backtracking_line_search(
 def fisher_product(
     adaptation: Adaptation,
     distribution: Distribution,
-    distribution_tangent: Callable[[Params], Distribution],
+    along: Callable[[Params], Distribution],
     weight: Float[Tensor, "K B"],
     tangent: Params,
     rates_tangent: Params | None = None,
@@ -81,9 +81,9 @@ def fisher_product(
     Exact where the adapted policy is the behaviour policy: the KL's gradient vanishes there, and with it every
     term but this product. It costs two Hessian products of the support loss instead of a double backward
     through the KL. `distribution` is the adapted policy's on the query data with its graph, which is kept, and
-    `distribution_tangent` says how it moves along a direction in the adapted parameters.
+    `along` says how it moves along a direction in the adapted parameters.
     """
-    moved = distribution_tangent(adaptation.push_forward(tangent, rates_tangent))
+    moved = along(adaptation.push_forward(tangent, rates_tangent))
     cotangent = distribution.fisher_product(moved, weight)  # type: ignore[arg-type]
     product = sum((x * y.detach()).sum() for x, y in zip(distribution, cotangent, strict=True))
     w = gradient(product, adaptation.adapted, retain_graph=True)  # type: ignore[arg-type]

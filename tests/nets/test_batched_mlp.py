@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from metarl.nets.batched_mlp import batched_mlp, batched_mlp_tangent
+from metarl.nets.batched_mlp import batched_mlp, linearised_mlp
 
 K, B = 3, 7
 
@@ -51,4 +51,4 @@ def test_tangent_equals_the_jacobian_product(hidden):
     cotangent = torch.zeros(K, B, 2, dtype=torch.float64, requires_grad=True)
     pulled = torch.autograd.grad(by_hand(x, params), params, cotangent, create_graph=True)
     (expected,) = torch.autograd.grad(pulled, cotangent, direction)  # d/du <J'u, V> = J V
-    torch.testing.assert_close(batched_mlp_tangent(x, params, direction), expected, atol=1e-12, rtol=0)
+    torch.testing.assert_close(linearised_mlp(x, params)(direction), expected, atol=1e-12, rtol=0)
