@@ -29,7 +29,7 @@ from metarl.tasks import TaskDistribution, load_distribution
 from metarl.tasks.mujoco import MujocoBatch
 from metarl.trial import to_env_action
 
-TASKS, TASKS_PER_UNIT, HORIZON = 40, 5, 100
+TASKS, TASKS_PER_UNIT, HORIZON = 40, 10, 100
 
 
 def replay(distribution: TaskDistribution, trials: Sequence[Trial]) -> float:
