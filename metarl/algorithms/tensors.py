@@ -31,7 +31,7 @@ class RoundTensors:
         """Join the same round of several units along the task axis."""
 
         def join(arrays: list[np.ndarray]) -> Tensor:
-            return torch.as_tensor(np.concatenate(arrays) if len(arrays) > 1 else arrays[0], device=device)
+            return torch.as_tensor(np.concatenate(arrays), device=device)  # copies: arrived arrays are read-only
 
         mask = join([r.mask for r in rounds]).float()
         actions = join([r.actions for r in rounds]).flatten(1, 2)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from metarl.algorithms.base import AdaptivePolicy
 from metarl.errors import EnvironmentFault, MetarlError
