@@ -7,6 +7,8 @@ Training, evaluation and deployment share it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import gymnasium
 import numpy as np
 
@@ -61,13 +63,14 @@ def _collect_round(
     running = np.ones((K, N), bool)
     extras: Extras = {}
 
+    to_env_action = env_action_map(batch.single_action_space)
     raw, _ = batch.reset(seed=int(env_rng.integers(2**63)))
     obs = raw.astype(np.float32).reshape(K, N, -1)
     all_running = True
     for t in range(T):
         action, state, logged = policy.act(state, obs, policy_rng, round_plan.deterministic)
         raw, step_rewards, step_terminated, step_truncated, _ = batch.step(
-            to_env_action(action.reshape(K * N, *action.shape[2:]), batch.single_action_space)
+            to_env_action(action.reshape(K * N, *action.shape[2:]))
         )
         next_obs = raw.astype(np.float32).reshape(K, N, -1)
         step = Transition(
@@ -106,17 +109,17 @@ def _zero_padding(lengths: np.ndarray, *arrays: np.ndarray) -> None:
         array[padding] = 0
 
 
-def to_env_action(actions: np.ndarray, space: gymnasium.Space) -> np.ndarray:
-    """Policy units [-1, 1] to the environment's own range, clipped to it; [B, A]. Discrete actions pass."""
+def env_action_map(space: gymnasium.Space) -> Callable[[np.ndarray], np.ndarray]:
+    """Policy units to the environment's own: [-1, 1] to a bounded Box's range, clipped to it; else unchanged."""
     if not isinstance(space, gymnasium.spaces.Box):
-        return actions
-    clipped = np.clip(actions, -1.0, 1.0)
+        return lambda actions: actions
     low, high = space.low, space.high
-    if (low == -1).all() and (high == 1).all():
-        return clipped
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        return actions
-    return low + (clipped + 1) * (0.5 * (high - low))
+        return lambda actions: actions
+    if (low == -1).all() and (high == 1).all():
+        return lambda actions: actions.clip(-1.0, 1.0)
+    half_range = 0.5 * (high - low)
+    return lambda actions: low + (actions.clip(-1.0, 1.0) + 1) * half_range
 
 
 def _check_finite(episodes: Round, batch: TaskBatch, index: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from metarl.errors import EnvironmentFault
 from metarl.experience import Extras, Round, RoundPlan, Transition, TrialPlan
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
-from metarl.trial import collect_trial, to_env_action
+from metarl.trial import collect_trial, env_action_map
 
 
 class Counter(gymnasium.Env):
@@ -153,7 +153,7 @@ def test_actions_reach_the_environment_in_its_own_range_and_are_logged_in_policy
 
 def test_actions_outside_the_range_are_clipped():
     box = gymnasium.spaces.Box(-2.0, 6.0, (1,))
-    assert to_env_action(np.array([[-9.0], [0.0], [9.0]]), box).tolist() == [[-2.0], [2.0], [6.0]]
+    assert env_action_map(box)(np.array([[-9.0], [0.0], [9.0]])).tolist() == [[-2.0], [2.0], [6.0]]
 
 
 def test_streams_of_a_task_stay_together():

@@ -27,7 +27,7 @@ from metarl.executor.ray_backend import RayExecutor, connect
 from metarl.experience import Trial, Unit
 from metarl.tasks import TaskDistribution, load_distribution
 from metarl.tasks.mujoco import MujocoBatch
-from metarl.trial import to_env_action
+from metarl.trial import env_action_map
 
 TASKS, TASKS_PER_UNIT, HORIZON = 40, 10, 100
 
@@ -40,7 +40,7 @@ def replay(distribution: TaskDistribution, trials: Sequence[Trial]) -> float:
     seconds = 0.0
     for index in range(len(trials[0].rounds)):
         actions = np.concatenate([trial.rounds[index].actions for trial in trials])  # [K, N, T, A]
-        controls = to_env_action(actions, batch.single_action_space).astype(np.float64)
+        controls = env_action_map(batch.single_action_space)(actions).astype(np.float64)
         controls = np.ascontiguousarray(np.moveaxis(controls.reshape(batch.num_envs, HORIZON, -1), 1, 0))
         batch.reset(seed=index)
         start = time.perf_counter()
