@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarl.errors import ConfigError, EnvironmentFault, MetarlError, TaskError
+from metarl.errors import ConfigError, EnvironmentFault, MetarlError, TaskError, TrainingError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,7 +68,6 @@ def train(
     with _exit_codes():
         from metarl.config import load_config
         from metarl.logs import ConsoleReporter
-        from metarl.training import TrainingError
         from metarl.training import train as run_training
 
         given = list(overrides or ())
@@ -80,8 +79,6 @@ def train(
             reporter = ConsoleReporter(console)
             try:
                 outcome = run_training(settings, run, make_executor, resume=resume, reporter=reporter)
-            except TrainingError as error:
-                raise _failure(error, 1) from error
             finally:
                 reporter.close()
         again = ["metarl", "train", str(config), *given, "--run-dir", str(run), "--resume"]
@@ -152,7 +149,7 @@ def evaluate(
                     split=name,
                     num_tasks=tasks or config.evaluation.num_tasks,
                     seed=config.seed if seed is None else seed,
-                    version=iteration,
+                    iteration=iteration,
                     tasks_per_unit=config.training.tasks_per_unit,
                 )
             finally:
@@ -320,7 +317,7 @@ def _exit_codes() -> Iterator[None]:
         yield
     except MetarlError as error:
         raise _failure(error, 2) from error
-    except (EnvironmentFault, OSError) as error:
+    except (EnvironmentFault, TrainingError, OSError) as error:
         raise _failure(error, 1) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(128 + signal.SIGINT) from error

@@ -19,5 +19,9 @@ class CheckpointError(MetarlError):
     """A checkpoint is missing, damaged or belongs to another configuration."""
 
 
+class TrainingError(RuntimeError):
+    """Training cannot go on: something in it is no longer finite; exit code 1."""
+
+
 class EnvironmentFault(RuntimeError):
     """An environment misbehaved while running (raised, hung, gave NaN or a wrong shape); exit code 1."""

@@ -29,7 +29,7 @@ from metarl import checkpoint
 from metarl.algorithms import build_algorithm
 from metarl.algorithms.base import AdaptivePolicy, Algorithm
 from metarl.config import RunConfig
-from metarl.errors import CheckpointError, ConfigError
+from metarl.errors import CheckpointError, ConfigError, TrainingError
 from metarl.evaluation.evaluate import evaluate
 from metarl.executor.base import Executor
 from metarl.experience import Trial, Unit
@@ -41,10 +41,6 @@ MakeExecutor = Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor]
 Reason = Literal["done", "time limit", "interrupted"]
 
 TIMINGS = ("wall_s", "sample_s", "learn_s", "other_s", "env_steps_per_s", "evaluate_s")  # all else repeats exactly
-
-
-class TrainingError(RuntimeError):
-    """The run cannot go on: something in it is no longer finite. What was good is in the last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,6 @@ class _Loop:
         self._iterations_done = 0
         self._log_s = 0.0  # what writing the last record took: counted in the next one
         self.is_consistent = True
-        self.plan = algorithm.plan(distribution.horizon)
         self.weights = algorithm.weights()
 
     @property
@@ -171,15 +166,16 @@ class _Loop:
         """One meta-update. Asked to stop while collecting, it leaves everything as it was."""
         start = time.perf_counter()
         seed, algorithm, iteration = self.config.seed, self.algorithm, self.iteration
-        tasks = self.distribution.sample("train", algorithm.num_tasks, (seed, iteration))
-        units = units_of(tasks, self.plan, self.config.training.tasks_per_unit, seed, iteration)
+        tasks = algorithm.tasks(self.distribution, seed, iteration)
+        plan = algorithm.plan(self.distribution.horizon)
+        units = units_of(tasks, plan, self.config.training.tasks_per_unit, seed, iteration)
         collect_start = time.perf_counter()
         trials = self.executor.collect(units, self.weights, iteration)
         learn_start = time.perf_counter()
         if self.stop.signal_number is not None:
             return
         assert [trial.unit for trial in trials] == [unit.index for unit in units]
-        assert all(trial.weights_version == iteration for trial in trials), "on-policy data of an older version"
+        assert all(0 <= iteration - trial.weights_version <= algorithm.max_lag for trial in trials), "data too old"
         self.is_consistent = False
         metrics = algorithm.update(trials)
         learn_end = time.perf_counter()
@@ -223,7 +219,7 @@ class _Loop:
             split=settings.split,
             num_tasks=settings.num_tasks,
             seed=self.config.seed,
-            version=self.iteration,
+            iteration=self.iteration,
             tasks_per_unit=self.config.training.tasks_per_unit,
         )
         folder = self.run_directory.evaluation_folder(settings.split, self.iteration)
@@ -235,6 +231,7 @@ class _Loop:
             "split": settings.split,
             "num_tasks": settings.num_tasks,
             **{f"return/round{i}": score.mean for i, score in enumerate(evaluation.rounds)},
+            "env_steps_used": evaluation.env_steps,
             "gain": evaluation.adaptation_gain.mean,
             "gain_ci95": list(evaluation.adaptation_gain.ci95),
             "wall_s": self.wall_s,

@@ -13,7 +13,7 @@ import gymnasium
 import numpy as np
 
 from metarl.algorithms.base import AdaptivePolicy, Spaces, State
-from metarl.errors import EnvironmentFault
+from metarl.errors import EnvironmentFault, TrainingError
 from metarl.experience import Extras, Round, RoundPlan, Transition, TrialPlan, Weights
 from metarl.tasks.batch import TaskBatch
 
@@ -29,7 +29,7 @@ def collect_trial(
     """One trial on the batch's tasks: `batch` holds K x `plan.num_streams` environments, task by task.
 
     Raises EnvironmentFault naming the task, round, stream and step where the environment gives a
-    reward or an observation that is not finite.
+    reward or an observation that is not finite, TrainingError where the policy's action is not.
     """
     num_tasks = batch.num_envs // plan.num_streams
     assert num_tasks * plan.num_streams == batch.num_envs
@@ -69,6 +69,8 @@ def _collect_round(
     all_running = True
     for t in range(T):
         action, state, logged = policy.act(state, obs, policy_rng, round_plan.deterministic)
+        if not np.isfinite(action).all():
+            raise TrainingError(_policy_diverged(action, batch, N, t))
         raw, step_rewards, step_terminated, step_truncated, _ = batch.step(
             to_env_action(action.reshape(K * N, *action.shape[2:]))
         )
@@ -110,9 +112,11 @@ def _zero_padding(lengths: np.ndarray, *arrays: np.ndarray) -> None:
 
 
 def env_action_map(space: gymnasium.Space) -> Callable[[np.ndarray], np.ndarray]:
-    """Policy units to the environment's own: [-1, 1] to a bounded Box's range, clipped to it; else unchanged."""
-    if not isinstance(space, gymnasium.spaces.Box):
-        return lambda actions: actions
+    """Policy units to the environment's own: [-1, 1] to a bounded Box's range, clipped to it; 0, 1, ... to a
+    Discrete space's own numbers; unbounded actions unchanged."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return lambda actions: actions + space.start
+    assert isinstance(space, gymnasium.spaces.Box)
     low, high = space.low, space.high
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
         return lambda actions: actions
@@ -120,6 +124,14 @@ def env_action_map(space: gymnasium.Space) -> Callable[[np.ndarray], np.ndarray]
         return lambda actions: actions.clip(-1.0, 1.0)
     half_range = 0.5 * (high - low)
     return lambda actions: low + (actions.clip(-1.0, 1.0) + 1) * half_range
+
+
+def _policy_diverged(action: np.ndarray, batch: TaskBatch, num_streams: int, step: int) -> str:
+    k = int(np.argwhere(~np.isfinite(action))[0][0])
+    return (
+        f"the policy's action on {batch.tasks[k * num_streams]} is not finite at step {step}: "
+        "its parameters diverged, after too large an inner or outer step"
+    )
 
 
 def _check_finite(episodes: Round, batch: TaskBatch, index: int) -> None:

@@ -20,12 +20,12 @@ import torch
 import metarl.algorithms
 from metarl import checkpoint
 from metarl.config import RunConfig, load_config
-from metarl.errors import CheckpointError, ConfigError, EnvironmentFault, TaskError
+from metarl.errors import CheckpointError, ConfigError, EnvironmentFault, TaskError, TrainingError
 from metarl.executor.local import LocalExecutor
 from metarl.experience import Trial
 from metarl.logs import Silent, train_line
 from metarl.run_directory import load_run, open_run, read_records
-from metarl.training import TIMINGS, Outcome, TrainingError, resolve_device, train
+from metarl.training import TIMINGS, Outcome, resolve_device, train
 
 YAML = """
 seed: 3
@@ -123,10 +123,11 @@ def test_interrupted_anywhere_and_resumed_equals_uninterrupted(
 ) -> None:
     """12 calls of collect: 8 iterations and 4 evaluations. SIGTERM arrives in each of them once."""
     stop = lambda: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
+    handler_before = signal.getsignal(signal.SIGTERM)
     outcome = train(make_config(), tmp_path / "run", lambda d, p: Interrupting(d, p, at, stop))
     assert (outcome.reason, outcome.signal_number) == ("interrupted", signal.SIGTERM)
     assert checkpoint.load_latest(tmp_path / "run" / "checkpoints").iteration == outcome.iteration
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == handler_before
     train(make_config(), tmp_path / "run", LocalExecutor, resume=True)
     assert_same_run(tmp_path / "run", uninterrupted)
 

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from metarl.errors import EnvironmentFault
+from metarl.errors import EnvironmentFault, TrainingError
 from metarl.experience import Extras, Round, RoundPlan, Transition, TrialPlan
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 from metarl.trial import collect_trial, env_action_map
@@ -167,3 +167,48 @@ def test_a_reward_that_is_not_finite_names_task_stream_round_and_step():
         EnvironmentFault, match=r"Counters\(length=9\): reward is not finite at step 3 of stream 0 in round 0"
     ):
         run([9], nan_at=4)
+
+
+def test_an_action_that_is_not_finite_is_the_policys_fault_not_the_environments():
+    class Diverged(Recorder):
+        def act(self, state, observations, rng, deterministic):
+            action, state, extras = super().act(state, observations, rng, deterministic)
+            return np.where(state > 2, np.nan, action), state, extras
+
+    batch = Counters().make_batch([Task.of("Counters", {"length": 9.0})])
+    plan = TrialPlan(1, 5, (RoundPlan("query"),))
+    with pytest.raises(TrainingError, match=r"the policy's action on Counters\(length=9\) is not finite at step 2"):
+        collect_trial(Diverged(), {}, batch, plan, np.random.default_rng(0), np.random.default_rng(1))
+
+
+def test_discrete_actions_reach_the_environment_in_its_own_numbers():
+    assert env_action_map(gymnasium.spaces.Discrete(3, start=-1))(np.array([0, 1, 2])).tolist() == [-1, 0, 1]
+
+
+class Recurrent(Recorder):
+    """A stand-in for RL2: a hidden count per stream that lives through episode ends, with a boundary flag."""
+
+    def begin_trial(self, weights: Any, num_tasks: int, num_streams: int, rng: Any) -> dict[str, np.ndarray]:
+        shape = (num_tasks, num_streams)
+        return {"hidden": np.zeros(shape), "boundary": np.ones(shape), "alive": np.ones(shape, bool)}
+
+    def act(self, state: Any, observations: np.ndarray, rng: Any, deterministic: bool) -> Any:
+        hidden = np.where(state["alive"], state["hidden"] + 1, state["hidden"])
+        extras = {"hidden": hidden, "boundary": state["boundary"]}
+        return np.zeros((*hidden.shape, 1), np.float32), {**state, "hidden": hidden}, extras
+
+    def observe(self, state: Any, transition: Transition) -> Any:
+        over = transition.terminated | transition.truncated
+        return {**state, "alive": transition.running & ~over, "boundary": np.zeros_like(state["boundary"])}
+
+    def end_round(self, state: Any, round_: Round, adapt: bool) -> tuple[Any, Extras]:
+        return {**state, "alive": np.ones_like(state["alive"]), "boundary": np.ones_like(state["boundary"])}, {}
+
+
+def test_a_recurrent_state_lives_through_episodes_and_rests_where_they_have_ended():
+    batch = Counters().make_batch([Task.of("Counters", {"length": float(n)}) for n in (2, 4)])
+    plan = TrialPlan(1, 5, (RoundPlan("support"), RoundPlan("query")))
+    first, second = collect_trial(Recurrent(), {}, batch, plan, np.random.default_rng(0), np.random.default_rng(1))
+    assert first.extras["hidden"][:, 0].tolist() == [[1, 2, 0, 0, 0], [1, 2, 3, 4, 0]]
+    assert second.extras["hidden"][:, 0].tolist() == [[3, 4, 0, 0, 0], [5, 6, 7, 8, 0]]
+    assert second.extras["boundary"][:, 0].tolist() == [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]

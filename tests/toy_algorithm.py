@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from metarl.algorithms.base import Spaces
 from metarl.experience import Extras, Round, RoundPlan, Transition, Trial, TrialPlan, Weights
+from metarl.tasks import Task, TaskDistribution
 
 
 class Config(BaseModel):
@@ -59,11 +60,14 @@ def _direction(round_: Round) -> np.ndarray:
 
 class Toy:
     def __init__(self, config: Config, spaces: Spaces, seed: int):
-        self.config, self.policy, self.num_tasks = config, ToyPolicy(spaces.action_dim), config.num_tasks
+        self.config, self.policy, self.max_lag = config, ToyPolicy(spaces.action_dim), 0
         self._generator = torch.Generator().manual_seed(seed)
         self._bias = torch.randn(spaces.action_dim, generator=self._generator).mul(0.1)
         self._moments = [torch.zeros_like(self._bias), torch.zeros_like(self._bias)]
         self._updates = 0
+
+    def tasks(self, distribution: TaskDistribution, seed: int, iteration: int) -> tuple[Task, ...]:
+        return distribution.sample("train", self.config.num_tasks, (seed, iteration))
 
     def plan(self, horizon: int, evaluation: bool = False) -> TrialPlan:
         return TrialPlan(self.config.num_streams, horizon, (RoundPlan("support"), RoundPlan("query", adapt=False)))

@@ -15,6 +15,7 @@ import torch
 
 from metarl.errors import ConfigError
 from metarl.experience import Extras, Round, Transition, Trial, TrialPlan, Weights
+from metarl.tasks import Task, TaskDistribution
 
 State = TypeVar("State")
 
@@ -52,7 +53,12 @@ class AdaptivePolicy(Protocol[State]):
     def act(
         self, state: State, observations: np.ndarray, rng: np.random.Generator, deterministic: bool
     ) -> tuple[np.ndarray, State, Extras]:
-        """Actions for `observations` [K, N, O] float32, and what the learner needs of this step ([K, N, ...])."""
+        """Actions for `observations` [K, N, O] float32, and what the learner needs of this step ([K, N, ...]).
+
+        All rows are asked, also those whose episode has ended (`observe` said so): what they answer is ignored, and
+        their state must stay. The first call of a round sees the new episode's first observation; what a round
+        draws at its start (a latent from prior or posterior) is drawn here, where the generator is.
+        """
         ...
 
     def observe(self, state: State, transition: Transition) -> State:
@@ -60,7 +66,8 @@ class AdaptivePolicy(Protocol[State]):
         ...
 
     def end_round(self, state: State, round_: Round, adapt: bool) -> tuple[State, Extras]:
-        """Adaptation between rounds (where `adapt`), and what was derived on the way ([K, ...])."""
+        """Adaptation between rounds (where `adapt`), and what was derived on the way ([K, ...]). Every round ends
+        here: the place to set an episode-boundary flag or ask for a fresh latent, whether it adapts or not."""
         ...
 
 
@@ -71,12 +78,16 @@ class Algorithm(Protocol):
     def policy(self) -> AdaptivePolicy[Any]: ...
 
     @property
-    def num_tasks(self) -> int:
-        """Tasks per iteration."""
+    def max_lag(self) -> int:
+        """How many updates old the weights may be that a trial was collected with; 0 for on-policy algorithms."""
+        ...
+
+    def tasks(self, distribution: TaskDistribution, seed: int, iteration: int) -> tuple[Task, ...]:
+        """An iteration's training tasks, a function of the arguments alone: fresh ones, or some of a fixed pool."""
         ...
 
     def plan(self, horizon: int, evaluation: bool = False) -> TrialPlan:
-        """How its trials are collected, as data."""
+        """How its next trials are collected, as data; asked for anew at every iteration."""
         ...
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -84,7 +95,7 @@ class Algorithm(Protocol):
         ...
 
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
-        """One meta-update from trials in unit order; the metrics of it. On-policy algorithms permit lag 0."""
+        """One meta-update from trials in unit order; the metrics of it."""
         ...
 
     def state_dict(self) -> dict[str, torch.Tensor]:

@@ -11,6 +11,8 @@ The actor adapts (`MAMLPolicy.end_round`); the learner repeats the same steps wi
 - ratios and KL use the behaviour distribution logged by the actor at every step, inner and outer (never recomputed);
 - advantages are computed once, in the actor, against a linear baseline refit per task and round;
 - ANIL also leaves the log-std alone: its adapted part is the last layer's weights and bias;
+- actions are in [-1, 1] where those codes have [-10, 10], so `init_std` 0.3 is three times theirs, and `output_gain`
+  0.1 makes initial means as small as theirs (without it the first updates undo each other); `min_std` is ours;
 - Reptile's last inner step uses the query episodes, and its direction (theta - theta_adapted) / alpha goes to Adam.
 
 Letters: K task, N stream, T time, B = N T samples, O observation, A action; theta, alpha as in the papers.
@@ -46,12 +48,13 @@ from metarl.ops.trust_region import (
     step_to_boundary,
     unflatten,
 )
+from metarl.tasks import Task, TaskDistribution
 
 _RATE = "rate."
 
 
 class Config(BaseModel):
-    """Defaults are ProMP's on HalfCheetah and Ant."""
+    """Defaults are ProMP's on HalfCheetah and Ant, but for the action scale (see the deviations)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -166,17 +169,11 @@ class MAMLPolicy:
         return MAMLState(adapted, state.rates), derived
 
     def _advantages(self, round_: Round) -> np.ndarray:
-        advantages = linear_baseline_advantages(
-            torch.from_numpy(round_.observations),
-            torch.from_numpy(round_.rewards),
-            torch.from_numpy(round_.mask).float(),
-            torch.from_numpy(round_.truncated),
-            torch.from_numpy(round_.last_observations),
-            self.config.gamma,
-            self.config.gae_lambda,
-            self.config.bootstrap_truncated,
-        )
-        return advantages.float().numpy()
+        r, c = round_, self.config
+        arrays = (r.observations, r.rewards, r.mask, r.truncated, r.last_observations)
+        o, rewards, mask, truncated, last_o = (torch.from_numpy(array) for array in arrays)
+        settings = (c.gamma, c.gae_lambda, c.bootstrap_truncated)
+        return linear_baseline_advantages(o, rewards, mask, truncated, last_o, *settings).float().numpy()
 
 
 # --- the learner -------------------------------------------------------------------------------------
@@ -214,9 +211,10 @@ class MAML:
     def policy(self) -> MAMLPolicy:
         return MAMLPolicy(self.config, self.net)
 
-    @property
-    def num_tasks(self) -> int:
-        return self.config.tasks_per_iteration
+    max_lag = 0
+
+    def tasks(self, distribution: TaskDistribution, seed: int, iteration: int) -> tuple[Task, ...]:
+        return distribution.sample("train", self.config.tasks_per_iteration, (seed, iteration))
 
     def plan(self, horizon: int, evaluation: bool = False) -> TrialPlan:
         supports = (RoundPlan("support"),) * self.config.inner_steps
@@ -236,8 +234,7 @@ class MAML:
                 for name, value in self._weights.items():
                     value.grad = gradient[name]
                 self._optimiser.step()
-            norm = torch.sqrt(sum((g.square().sum() for g in gradient.values()), torch.zeros(())))
-            metrics["meta_gradient_norm"] = float(norm)
+            metrics["meta_gradient_norm"] = float(flatten(gradient).norm())
         if "log_std" in self._weights:
             metrics["policy_std"] = float(self._weights["log_std"].exp().clamp_min(self.config.min_std).mean())
         return metrics
@@ -366,13 +363,12 @@ class MAML:
         return {"outer_loss": loss, "kl": kl, "line_search_tries": float(tries), "step_norm": float(accepted.norm())}
 
     def _judge(self, chunk: Chunk) -> tuple[float, float]:
-        """Outer loss and KL of the current weights after adapting anew, summed over a chunk's tasks."""
-        adapted, query = self._adapt(chunk.rounds[:-1], chunk.credit, second_order=False).adapted, chunk.rounds[-1]
+        """Meta-loss and KL of the current weights after adapting anew, summed over a chunk's tasks."""
+        adaptation, query = self._adapt(chunk.rounds[:-1], chunk.credit, second_order=False), chunk.rounds[-1]
         with torch.no_grad():
-            distribution = self.net.distribution(adapted, query.observations)
-            return float(self._outer_loss(query, distribution).sum()), float(
-                query.kl_from_behaviour(distribution).sum()
-            )
+            distribution = self.net.distribution(adaptation.adapted, query.observations)
+            loss = self._outer_loss(query, distribution).sum() + adaptation.extra
+            return float(loss), float(query.kl_from_behaviour(distribution).sum())
 
     def _trust_region_graph(self, chunk: Chunk) -> tuple[Tensor, float, Callable[[Tensor], Tensor]]:
         """Of one chunk, summed over its tasks: the gradient, the loss, and v -> F v on graphs that are kept."""
@@ -380,6 +376,7 @@ class MAML:
         distribution = self.net.distribution(adaptation.adapted, query.observations)
         loss = self._outer_loss(query, distribution).sum()
         w = sgd_ops.gradient(loss, adaptation.adapted, retain_graph=True)
+        total = float(loss.detach() + adaptation.extra)
         gradient = flatten(self._over_tasks(*adaptation.pull_back(w, retain_graph=True)))
         weight = (query.mask / query.mask.sum((1, 2), keepdim=True)).flatten(1)
         along = self.net.linearised(adaptation.adapted, query.observations)
@@ -391,7 +388,7 @@ class MAML:
             products = fisher_product(adaptation, distribution, along, weight, theta, rates)
             return flatten(self._over_tasks(*products))
 
-        return gradient, float(loss.detach()), product
+        return gradient, total, product
 
 
 def build(config: Config, spaces: Spaces, device: torch.device, seed: int) -> MAML:

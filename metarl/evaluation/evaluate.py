@@ -81,6 +81,8 @@ class Evaluation:
     per_task: tuple[TaskScore, ...]
     adaptation_gain: Gain
     anchors: Anchors
+    seed: int
+    iteration: int  # of the weights
     env_steps: int  # all of them, the rounds adapted on included
     splits_coincide: bool
     notes: tuple[str, ...]
@@ -95,7 +97,9 @@ class Evaluation:
     @staticmethod
     def from_json(content: dict[str, Any]) -> Evaluation:
         """The inverse of `to_json`; KeyError or TypeError where the layout is another."""
-        plain = {key: content[key] for key in ("split", "num_tasks", "episodes_per_round", "env_steps")}
+        plain = {
+            key: content[key] for key in ("split", "num_tasks", "episodes_per_round", "seed", "iteration", "env_steps")
+        }
         distribution, gain = content["distribution"], content["adaptation_gain"]
         return Evaluation(
             distribution=distribution["name"],
@@ -152,24 +156,26 @@ def evaluate(
     split: Split,
     num_tasks: int,
     seed: int,
-    version: int = 0,
+    iteration: int = 0,
     tasks_per_unit: int = TASKS_PER_UNIT,
 ) -> Evaluation:
     """Collect trials on `num_tasks` tasks of a split with fixed weights, and summarise them.
 
     The result depends on the arguments alone: units have `tasks_per_unit` tasks (the last one what remains),
-    however many workers there are. The same seed draws the same tasks at every version of the weights.
+    however many workers there are. The same seed draws the same tasks at every iteration of the weights.
     """
     if tasks_per_unit < 1:
         raise ConfigError(f"tasks_per_unit must be at least 1, got {tasks_per_unit}")
     tasks = distribution.sample(split, num_tasks, task_seed(seed))
     groups = [tasks[i : i + tasks_per_unit] for i in range(0, len(tasks), tasks_per_unit)]
     units = [Unit(i, group, policy_plan, unit_seed(seed, split, i)) for i, group in enumerate(groups)]
-    trials = executor.collect(units, weights, version)
+    trials = executor.collect(units, weights, iteration)
     assert [trial.tasks for trial in trials] == groups, "trials must come in unit order"
     returns = np.concatenate([trial.returns for trial in trials], axis=1)
     env_steps = sum(trial.num_steps for trial in trials)
-    return summarise(distribution, policy_plan, split, tasks, returns, env_steps=env_steps, seed=seed)
+    return summarise(
+        distribution, policy_plan, split, tasks, returns, env_steps=env_steps, seed=seed, iteration=iteration
+    )
 
 
 def task_seed(seed: int) -> tuple[int, ...]:
@@ -194,6 +200,7 @@ def summarise(
     *,
     env_steps: int,
     seed: int,
+    iteration: int = 0,
 ) -> Evaluation:
     """The statistics of `returns` on `tasks`; trials on equal tasks are joined, so that each task weighs the same."""
     distinct = sorted(set(tasks), key=lambda task: tuple(task.vector()))
@@ -235,6 +242,8 @@ def summarise(
         ),
         adaptation_gain=gain,
         anchors=distribution.anchors,
+        seed=seed,
+        iteration=iteration,
         env_steps=env_steps,
         splits_coincide=distribution.splits_coincide,
         notes=_notes(distribution, plan, split, len(distinct), len(tasks)),

@@ -49,8 +49,9 @@ class UnitRunner:
     def _batch(self, unit: Unit) -> TaskBatch:
         tasks = [task for task in unit.tasks for _ in range(unit.plan.num_streams)]
         if len(tasks) not in self._batches:
-            self.close()
-            self._batches = {len(tasks): self._build(tasks)}
+            if len(self._batches) == 2:  # whole units, and the last one of what remained
+                self.close()
+            self._batches[len(tasks)] = self._build(tasks)
         else:  # also where the tasks are the same: nothing of the unit before may remain
             with _blaming(tasks, "setting the task"):
                 self._batches[len(tasks)].set_tasks(tasks)

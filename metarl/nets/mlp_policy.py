@@ -94,7 +94,8 @@ class MLPPolicy:
 
     def tasks_that_fit(self, num_samples: int, device: torch.device) -> int:
         """How many tasks of `num_samples` one batched product should hold: on a CPU one layer's activations stay
-        in cache (2 MiB), on a GPU a second-order graph of some 60 activations takes at most half the free memory."""
+        in cache (2 MiB), on a GPU a second-order graph of some 60 activations takes at most half the memory."""
         activations = 4 * num_samples * max(self.hidden, default=1)
-        budget = 2 * 2**20 if device.type == "cpu" else torch.cuda.mem_get_info(device)[0] // (2 * 60)
-        return max(1, budget // activations)
+        if device.type == "cpu":
+            return max(1, 2 * 2**20 // activations)
+        return max(1, torch.cuda.get_device_properties(device).total_memory // (2 * 60 * activations))

@@ -52,6 +52,11 @@ class Adaptation:
     rates: Rates
     second_order: bool
 
+    @property
+    def extra(self) -> Tensor:
+        """The sum of the steps' extra terms, without graph."""
+        return torch.stack([step.extra.detach() for step in self.steps]).sum()
+
     def pull_back(
         self, cotangent: Mapping[str, Tensor], with_extra: bool = True, retain_graph: bool = False
     ) -> tuple[Params, Params]:

@@ -68,7 +68,7 @@ def fit_linear_baseline(
 def linear_baseline_advantages(
     observations: Float[Tensor, "K N T O"],
     rewards: Float[Tensor, "K N T"],
-    mask: Float[Tensor, "K N T"],
+    mask: Bool[Tensor, "K N T"],
     truncated: Bool[Tensor, "K N"],
     last_observations: Float[Tensor, "K N O"],
     gamma: float,
@@ -80,18 +80,19 @@ def linear_baseline_advantages(
     With `bootstrap_truncated` the baseline also values the state where time ran out; without it the
     horizon is part of the task (finite-horizon return), as in the MAML and ProMP experiments.
     """
-    mask, rewards = mask.double(), rewards.double() * mask
+    real = mask.double()
+    rewards = rewards.double() * real
     features = baseline_features(observations)
-    weights = fit_linear_baseline(features, discounted_sums(rewards, gamma), mask)
+    weights = fit_linear_baseline(features, discounted_sums(rewards, gamma), real)
     values = torch.einsum("kntf,kf->knt", features, weights)
     last_values = torch.zeros_like(values[..., 0])
     if bootstrap_truncated:
         last_features = baseline_features(last_observations[..., None, :])[..., 0, :]
-        steps = mask.sum(-1) / 100
+        steps = real.sum(-1) / 100
         num_obs = observations.shape[-1]
         last_features[..., 2 * num_obs : 2 * num_obs + 3] = torch.stack((steps, steps**2, steps**3), -1)
         last_values = torch.einsum("knf,kf->kn", last_features, weights) * truncated
-    return standardise(generalised_advantages(rewards, values, last_values, mask, gamma, lambda_), mask)
+    return standardise(generalised_advantages(rewards, values, last_values, real, gamma, lambda_), real)
 
 
 def standardise(x: Float[Tensor, "K N T"], mask: Float[Tensor, "K N T"]) -> Float[Tensor, "K N T"]:

@@ -26,7 +26,7 @@ def point_learner(**options) -> MAML:
 
 def collect(maml: MAML, iteration: int = 0, horizon: int = 10) -> list[Trial]:
     distribution = load_distribution("PointGoal", horizon=horizon)
-    tasks = distribution.sample("train", maml.num_tasks, (0, iteration))
+    tasks = maml.tasks(distribution, 0, iteration)
     units = [Unit(i, tasks[4 * i : 4 * i + 4], maml.plan(horizon), (0, iteration, i)) for i in range(len(tasks) // 4)]
     return LocalExecutor(distribution, maml.policy).collect(units, maml.weights(), iteration)
 

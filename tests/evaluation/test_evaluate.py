@@ -20,7 +20,7 @@ from metarl.tasks import Anchors
 Run = Callable[..., Evaluation]
 KEYS = {
     "adaptation_gain", "anchors", "distribution", "env_steps", "episodes_per_round", "notes",
-    "num_tasks", "per_task", "rounds", "split", "splits_coincide",
+    "iteration", "num_tasks", "per_task", "rounds", "seed", "split", "splits_coincide",
 }  # fmt: skip
 
 

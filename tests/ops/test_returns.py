@@ -85,7 +85,7 @@ def test_standardise_divides_by_the_standard_deviation_not_the_variance():
 def test_advantages_have_zero_mean_and_unit_variance_per_task():
     g = torch.Generator().manual_seed(0)
     K, N, T, num_obs = 3, 5, 8, 2
-    mask = (torch.arange(T) < torch.randint(2, T + 1, (K, N, 1), generator=g)).float()
+    mask = torch.arange(T) < torch.randint(2, T + 1, (K, N, 1), generator=g)
     obs, rewards = torch.randn(K, N, T, num_obs, generator=g), torch.randn(K, N, T, generator=g)
     last, truncated = torch.randn(K, N, num_obs, generator=g), torch.ones(K, N, dtype=torch.bool)
     for bootstrap in (False, True):

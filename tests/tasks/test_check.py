@@ -94,7 +94,7 @@ class Raises(Walk):
     [
         (ChangesTask, "reset keeps task", "after `reset` the environment behaves as another task"),
         (NanReward, "finite", "reward is not finite at step 0"),
-        (WrongShape, "shapes", "observation has (3,) values, its space says (1,)"),
+        (WrongShape, "shapes", "observation has shape (3,), its space says (1,)"),
         (IgnoresSeed, "determinism", "two different episodes"),
         (IgnoresTask, "tasks differ", "parameters have no effect"),
         (Raises, "finite", "ZeroDivisionError: motor on fire"),

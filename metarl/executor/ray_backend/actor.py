@@ -12,7 +12,7 @@ from typing import Literal
 import ray
 from ray import cloudpickle
 
-from metarl.errors import EnvironmentFault, MetarlError
+from metarl.errors import EnvironmentFault, MetarlError, TrainingError
 from metarl.executor.worker import UnitRunner
 from metarl.experience import Trial, Unit, Weights
 
@@ -30,18 +30,20 @@ class Failure:
     """Why a call gave no trial. `environment`: trying again may help; `input`: the user's mistake, `error_type`
     names the class in metarl.errors; `program`: anything else."""
 
-    kind: Literal["environment", "input", "program"]
+    kind: Literal["environment", "input", "training", "program"]
     error_type: str
     message: str
     traceback: str
 
     @staticmethod
     def of(error: BaseException) -> Failure:
-        kind: Literal["environment", "input", "program"] = "program"
+        kind: Literal["environment", "input", "training", "program"] = "program"
         if isinstance(error, EnvironmentFault):
             kind = "environment"
         elif isinstance(error, MetarlError):
             kind = "input"
+        elif isinstance(error, TrainingError):
+            kind = "training"
         return Failure(kind, type(error).__name__, str(error), traceback.format_exc())
 
 

@@ -232,6 +232,8 @@ class RayExecutor:
         origin = WorkerTracebackError(failure.traceback)
         if failure.kind == "input":
             raise getattr(metarl.errors, failure.error_type, MetarlError)(failure.message) from origin
+        if failure.kind == "training":
+            raise metarl.errors.TrainingError(failure.message) from origin
         raise RuntimeError(f"{ticket}: {failure.error_type}: {failure.message}") from origin
 
     # --- workers that start, die and hang --------------------------------------------------------
