@@ -281,6 +281,11 @@ class RayExecutor:
         if worker.greeting is not None and elapsed > _START_DEADLINE_S:
             up = sum(w.greeting is None for w in self._workers)
             _log.warning("%d of %d workers are up; one has not started in %.0f s", up, len(self._workers), elapsed)
+            if up == 0:
+                self._failed_starts += 1
+                if self._failed_starts >= _MAX_FAILED_STARTS:
+                    free, all_ = (f().get("CPU", 0) for f in (ray.available_resources, ray.cluster_resources))
+                    raise MetarlError(f"no worker starts: each needs a processor, {free:g} of {all_:g} are free")
             self._replace(worker)
         elif worker.greeting is None and worker.calls and elapsed > self._deadline_s:
             if ray.wait([worker.calls[0].ref], timeout=0)[0]:
