@@ -97,6 +97,7 @@ def test_observation_reward_and_end_equal_gymnasiums_at_every_step(case: Case, b
     batch = family.make_batch([task])
     assert isinstance(batch, MujocoBatch)
     gym_env: Any = gymnasium.make(case.gym_id, **case.gym_options).unwrapped
+    gym_env.action_space.seed(0)
     rng = np.random.default_rng(0)
     ends = 0
     for _ in range(3):
@@ -105,7 +106,7 @@ def test_observation_reward_and_end_equal_gymnasiums_at_every_step(case: Case, b
         mujoco.mj_resetData(gym_env.model, gym_env.data)
         gym_env.set_state(qpos[0], qvel[0])
         np.testing.assert_array_equal(family.observe(batch.physics)[0], gym_env._get_obs())
-        for _ in range(60):
+        for _ in range(200):
             action = case.action_scale * gym_env.action_space.sample().astype(np.float64) * rng.uniform(0, 1)
             obs, reward, terminated, truncated, _ = batch.step(action[None])
             gym_obs, _, gym_terminated, _, info = gym_env.step(action)
