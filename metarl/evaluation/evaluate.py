@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metarl.errors import ConfigError, MetarlError
-from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean
+from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean, stratified_ci95
 from metarl.executor.base import Executor
 from metarl.experience import TrialPlan, Unit, Weights
 from metarl.tasks import SPLITS, Anchors, Split, Task, TaskDistribution
@@ -210,6 +210,8 @@ def summarise(
     anchors_apply = split != "ood" and plan.horizon == distribution.horizon
 
     def interval(values: np.ndarray, scores: list[np.ndarray]) -> Interval:
+        if _is_whole_family(distribution, split, len(distinct)):
+            return stratified_ci95(scores, mean, seed)
         if len(distinct) <= FEW_TASKS:
             return hierarchical_ci95(scores, mean, seed)
         return bootstrap_ci95(values, mean, seed)
@@ -250,6 +252,11 @@ def summarise(
     )
 
 
+def _is_whole_family(distribution: TaskDistribution, split: Split, num_distinct: int) -> bool:
+    """Whether the tasks at hand are all the tasks there are."""
+    return split != "ood" and distribution.splits_coincide and num_distinct == len(distribution.finite_tasks() or ())
+
+
 def _repeats(returns: Float[np.ndarray, "R M N"]) -> Float[np.ndarray, "R _"]:
     """The independent scores of one task: its trials' means, or of a single trial its episodes.
 
@@ -273,7 +280,9 @@ def _notes(
         notes.append("Evaluated on tasks of the training split: shows no generalisation to new tasks.")
     if num_distinct < num_drawn:
         notes.append(f"{num_drawn} trials on {num_distinct} distinct tasks: each distinct task weighs the same.")
-    if num_distinct == 1:
+    if _is_whole_family(distribution, split, num_distinct):
+        notes.append("All tasks of the family are here: intervals resample the trials or episodes of each.")
+    elif num_distinct == 1:
         notes.append("One task: the intervals hold the noise of its episodes alone and say nothing of other tasks.")
         if num_drawn * plan.num_streams == 1:
             notes.append("One episode per round: the intervals have no width because the spread is unknown.")

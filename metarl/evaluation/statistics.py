@@ -4,6 +4,7 @@ The task is the unit of every interval: how the policy does on *other tasks of t
 a thousand episodes on five tasks are five observations. Shape letters: K tasks, B resamples, M repeats of a task.
 
     many tasks   `bootstrap_ci95`      resamples tasks; the noise of each task's score comes along with it
+    all tasks    `stratified_ci95`     of a finite family: resamples the repeats of each task
     few tasks    `hierarchical_ci95`   resamples tasks, then the repeats of each drawn task
 
 Sources: percentile bootstrap, Efron (1979); interquartile mean for RL, Agarwal et al. (2021); two-stage resampling
@@ -87,8 +88,8 @@ def hierarchical_ci95(
 
     Its meaning: where the statistic would lie for as many tasks drawn anew, each measured anew. It is wide where
     the tasks differ, as it should be: with two tasks it reaches from the worse to the better one, and an adaptation
-    gain's interval clears zero only where both gain. For a family that has no other tasks it is therefore
-    conservative. With one task it holds the noise of that task alone, and says nothing of others. With many
+    gain's interval clears zero only where both gain. For a family that has no other tasks use
+    `stratified_ci95`. With one task it holds the noise of that task alone, and says nothing of others. With many
     tasks use `bootstrap_ci95`: there this one counts the noise within tasks twice.
     """
     if not repeats:
@@ -100,6 +101,28 @@ def hierarchical_ci95(
         _not_empty("hierarchical_ci95", scores)
         drawn = picks == k
         resampled[drawn] = scores[rng.integers(len(scores), size=(int(drawn.sum()), len(scores)))].mean(axis=1)
+    return _interval(statistic(resampled))
+
+
+def stratified_ci95(
+    repeats: Sequence[Float[np.ndarray, " _"]],
+    statistic: Statistic,
+    seed: int | Sequence[int],
+    num_resamples: int = NUM_RESAMPLES,
+) -> Interval:
+    """The 95 % bootstrap interval where the tasks at hand are all there are: resamples each task's repeats alone.
+
+    `repeats[k]` holds the independent scores of task k; `statistic` sees the K means of one resample. Its meaning:
+    where the statistic over these very tasks would lie if each were measured anew. No other task could have been
+    drawn, so how far the tasks differ is no uncertainty; reports show them side by side.
+    """
+    if not repeats:
+        raise MetarlError("stratified_ci95: needs at least one task, got none")
+    rng = _generator(seed)
+    resampled = np.empty((num_resamples, len(repeats)))  # [B, K]
+    for k, scores in enumerate(repeats):
+        _not_empty("stratified_ci95", scores)
+        resampled[:, k] = scores[rng.integers(len(scores), size=(num_resamples, len(scores)))].mean(axis=1)
     return _interval(statistic(resampled))
 
 

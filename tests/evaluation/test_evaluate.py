@@ -84,13 +84,14 @@ def test_repeated_tasks_are_joined_and_weigh_the_same() -> None:
     assert result.num_tasks == 3
 
 
-def test_an_interval_over_two_tasks_reaches_beyond_their_scores() -> None:
+def test_an_interval_over_all_tasks_of_a_family_holds_their_noise_alone() -> None:
     rng = np.random.default_rng(0)
     returns = np.array([0.0, 10.0] * 10)[None, :, None] + rng.normal(size=(2, 20, 5))
     result = summary((-0.5, 0.5) * 10, returns, GuessPair())
-    scores = [score.returns[0] for score in result.per_task]
-    assert result.rounds[0].ci95[0] < min(scores)
-    assert result.rounds[0].ci95[1] > max(scores)
+    low, high = result.rounds[0].ci95
+    assert low < result.rounds[0].mean < high
+    assert high - low < 2 * 1.96 / np.sqrt(100) * 1.5  # 100 episodes of standard deviation 1; the tasks are 10 apart
+    assert any("All tasks of the family" in note for note in result.notes)
 
 
 def test_adaptation_of_the_toy_shows_as_gain(run: Run) -> None:

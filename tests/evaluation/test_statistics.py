@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metarl.errors import MetarlError
-from metarl.evaluation.statistics import bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean
+from metarl.evaluation.statistics import bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean, stratified_ci95
 
 
 def test_mean_is_over_the_last_axis() -> None:
@@ -137,3 +137,16 @@ def test_no_values_is_an_error() -> None:
     ):
         with pytest.raises(MetarlError, match="at least one"):
             call()
+
+
+def test_stratified_interval_covers_the_mean_of_unlike_tasks_at_its_nominal_rate() -> None:
+    rng = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        low, high = stratified_ci95([rng.normal(c, 1, size=30) for c in (-50.0, 70.0)], mean, trial, num_resamples=300)
+        hits += low <= 10.0 <= high
+    assert 0.9 <= hits / 200 <= 0.98
+
+
+def test_stratified_interval_has_no_width_where_repeats_agree_however_far_the_tasks_lie_apart() -> None:
+    assert stratified_ci95([np.full(3, 2.0), np.full(8, 4.0)], mean, 0) == (3.0, 3.0)
