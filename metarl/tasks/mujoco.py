@@ -80,11 +80,6 @@ class MujocoTaskDistribution(TaskDistribution):
             path = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / path
         return mujoco.MjModel.from_xml_path(str(path))
 
-    @property
-    def dt(self) -> float:
-        """Seconds per environment step."""
-        return float(self.model().opt.timestep) * self.frame_skip
-
     def make(self, task: Task, render_mode: str | None = None) -> gymnasium.Env:
         batch = MujocoBatch(self, [task])
         return SingleTaskEnv(batch, render=batch.render_frame if render_mode == "rgb_array" else None)
@@ -101,7 +96,6 @@ class MujocoBatch(TaskBatch):
             raise TaskError("a batch needs at least one task")
         self._family = family
         model = family.model()
-        self._dt = float(model.opt.timestep) * family.frame_skip
         threads = int(os.environ.get("METARL_PHYSICS_THREADS", "0"))
         self._physics = make_physics(model, len(tasks), family.data_fields, threads, family.backend)
         n = len(tasks)
@@ -111,14 +105,9 @@ class MujocoBatch(TaskBatch):
         action = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
         dim = family.observe(self._physics).shape[1]
         observation = gymnasium.spaces.Box(-np.inf, np.inf, (dim,), np.float64)
-        self._set_spaces(observation, action, n, render_fps=round(1 / self._dt))
+        self._set_spaces(observation, action, n, render_fps=round(1 / (model.opt.timestep * family.frame_skip)))
         self._low, self._high = low.copy(), high.copy()
         self._all_running = True
-
-    @property
-    def dt(self) -> float:
-        """Seconds per environment step."""
-        return self._dt
 
     @property
     def physics(self) -> Physics:

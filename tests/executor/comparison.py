@@ -1,4 +1,4 @@
-"""Trials compared bit by bit."""
+"""Trials compared bit by bit, and the local executor's to compare with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from metarl.executor.base import Executor
+from metarl.executor.local import LocalExecutor
 from metarl.experience import Trial
+from tests.executor.processes import HANG_S
+from tests.toy import Point, make_units, point_policy
+
+WEIGHTS = point_policy().initial_weights()
+
+
+def reference(num_units: int, version: int = 0, seed: int = 0) -> list[Trial]:
+    """What the toy distribution's units yield in this process."""
+    return LocalExecutor(Point(), point_policy()).collect(make_units(Point(), num_units, seed=seed), WEIGHTS, version)
+
+
+def take_all(executor: Executor, num: int) -> list[Trial]:
+    """The next `num` trials that get ready, in the order they do."""
+    trials: list[Trial] = []
+    while len(trials) < num:
+        got = executor.ready(HANG_S)
+        assert got
+        trials += got
+    return trials
 
 
 def assert_same(ours: Sequence[Trial], theirs: Sequence[Trial]) -> None:

@@ -11,13 +11,11 @@ import pytest
 
 from metarl.executor.local import LocalExecutor
 from metarl.executor.ray_backend import RayExecutor
-from metarl.experience import Trial
-from tests.executor.comparison import assert_same
-from tests.executor.processes import HANG_S, wait_until, worker_pids
+from tests.executor.comparison import WEIGHTS, assert_same, reference, take_all
+from tests.executor.processes import wait_until, worker_pids
 from tests.toy import Point, make_units, point_policy
 
 pytestmark = pytest.mark.usefixtures("cluster")
-WEIGHTS = point_policy().initial_weights()
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +24,6 @@ def three() -> Iterator[RayExecutor]:
     with RayExecutor(Point(), point_policy(), num_workers=3) as executor:
         yield executor
     wait_until(lambda: not worker_pids())
-
-
-def reference(num_units: int, version: int = 0, seed: int = 0) -> list[Trial]:
-    return LocalExecutor(Point(), point_policy()).collect(make_units(Point(), num_units, seed=seed), WEIGHTS, version)
-
-
-def take_all(executor: RayExecutor, num: int) -> list[Trial]:
-    trials: list[Trial] = []
-    while len(trials) < num:
-        got = executor.ready(HANG_S)
-        assert got
-        trials += got
-    return trials
 
 
 def test_many_units_on_three_workers_equal_the_local_ones(three: RayExecutor) -> None:

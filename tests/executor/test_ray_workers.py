@@ -18,27 +18,13 @@ from metarl.algorithms.base import Spaces
 from metarl.errors import ConfigError, EnvironmentFault, MetarlError
 from metarl.executor.local import LocalExecutor
 from metarl.executor.ray_backend import RayExecutor, connect
-from metarl.experience import Extras, Trial
+from metarl.experience import Extras
 from metarl.tasks import TaskDistribution, load_distribution
-from tests.executor.comparison import assert_same
+from tests.executor.comparison import WEIGHTS, assert_same, reference
 from tests.executor.processes import HANG_S, wait_until, worker_pids
 from tests.toy import Fault, LinearPolicy, Point, make_units, point_policy
 
 pytestmark = pytest.mark.usefixtures("cluster")
-WEIGHTS = point_policy().initial_weights()
-
-
-def reference(num_units: int, version: int = 0, seed: int = 0) -> list[Trial]:
-    return LocalExecutor(Point(), point_policy()).collect(make_units(Point(), num_units, seed=seed), WEIGHTS, version)
-
-
-def take_all(executor: RayExecutor, num: int) -> list[Trial]:
-    trials: list[Trial] = []
-    while len(trials) < num:
-        got = executor.ready(HANG_S)
-        assert got
-        trials += got
-    return trials
 
 
 def test_workers_run_one_thread_of_each_kind(alone: None) -> None:
