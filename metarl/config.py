@@ -35,6 +35,7 @@ class TaskDistributionConfig(_Section):
 
     name: str
     options: dict[str, Any] = {}
+    reveal_task: bool = False  # the oracle baseline: the task's parameters are appended to the observation
 
 
 class TrainingConfig(_Section):

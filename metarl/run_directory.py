@@ -30,9 +30,9 @@ from metarl import checkpoint
 from metarl.algorithms import build_algorithm
 from metarl.algorithms.base import Algorithm, Spaces
 from metarl.checkpoint import Checkpoint
-from metarl.config import RunConfig, differences, load_config, to_yaml
+from metarl.config import RunConfig, TaskDistributionConfig, differences, load_config, to_yaml
 from metarl.errors import CheckpointError, ConfigError
-from metarl.tasks import TaskDistribution, load_distribution
+from metarl.tasks import RevealedTask, TaskDistribution, load_distribution
 
 _PACKAGES = ("metarl", "torch", "numpy", "ray", "gymnasium", "mujoco", "mjbatch")
 _log = logging.getLogger(__name__)
@@ -59,12 +59,18 @@ def load_run(path: Path) -> TrainedRun:
         raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
     config = load_config(path / "config.yaml")
     newest = checkpoint.load_latest(path / "checkpoints")
-    distribution = load_distribution(config.task_distribution.name, **config.task_distribution.options)
+    distribution = distribution_of(config.task_distribution)
     algorithm = build_algorithm(
         config.algorithm, spaces_of(distribution, config.seed), torch.device("cpu"), config.seed
     )
     restore(newest, distribution, algorithm)
     return TrainedRun(config, distribution, algorithm, newest)
+
+
+def distribution_of(section: TaskDistributionConfig) -> TaskDistribution:
+    """The task distribution that a configuration names; TaskError where it cannot be found or built."""
+    distribution = load_distribution(section.name, **section.options)
+    return RevealedTask(distribution) if section.reveal_task else distribution
 
 
 def restore(newest: Checkpoint, distribution: TaskDistribution, algorithm: Algorithm) -> None:
@@ -79,7 +85,9 @@ def restore(newest: Checkpoint, distribution: TaskDistribution, algorithm: Algor
 
 
 def identity_of(distribution: TaskDistribution) -> dict[str, Any]:
-    return {"name": distribution.name, "version": distribution.version}
+    """What a checkpoint's tasks must agree with; `reveals_task` stands in it only where they are revealed."""
+    identity: dict[str, Any] = {"name": distribution.name, "version": distribution.version}
+    return {**identity, "reveals_task": True} if distribution.reveals_task else identity
 
 
 def spaces_of(distribution: TaskDistribution, seed: int) -> Spaces:

@@ -34,8 +34,8 @@ from metarl.evaluation.evaluate import evaluate
 from metarl.executor.base import Executor
 from metarl.experience import Trial, Unit
 from metarl.logs import Reporter, Silent
-from metarl.run_directory import Record, RunDirectory, identity_of, open_run, restore, spaces_of
-from metarl.tasks import TaskDistribution, load_distribution
+from metarl.run_directory import Record, RunDirectory, distribution_of, identity_of, open_run, restore, spaces_of
+from metarl.tasks import TaskDistribution
 
 MakeExecutor = Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor]
 Reason = Literal["done", "time limit", "interrupted"]
@@ -68,7 +68,7 @@ def train(
     environment misbehaves, TrainingError where training diverges. The state after the last completed
     iteration is checkpointed in every case but the last.
     """
-    distribution = load_distribution(config.task_distribution.name, **config.task_distribution.options)
+    distribution = distribution_of(config.task_distribution)
     device = resolve_device(config.device)
     algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config.seed), device, config.seed)
     if config.training.evaluate_every:

@@ -1,4 +1,4 @@
-"""Promises that hold for a whole MAML run on MuJoCo: worker-count invariance and exact resume, bitwise."""
+"""Promises that hold for a whole run on MuJoCo: worker-count invariance and exact resume, bitwise."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from metarl.training import TIMINGS, MakeExecutor, train
 
 CONFIG = """seed: 5
 task_distribution: {name: HalfCheetahVel, options: {horizon: 12}}
-algorithm: {name: maml, tasks_per_iteration: 6, num_streams: 3, outer_steps: 2}
+algorithm: ALGORITHM
 training: {iterations: ITERATIONS, tasks_per_unit: 1, evaluate_every: 2}
 evaluation: {num_tasks: 4}
 """
+
+ALGORITHMS = {
+    "maml": "{name: maml, tasks_per_iteration: 6, num_streams: 3, outer_steps: 2}",
+    "rl2": "{name: rl2, tasks_per_iteration: 6, hidden_dim: 16, lr_decay_iterations: 5}",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,9 +33,10 @@ def _ray() -> Iterator[None]:
         yield
 
 
-def config_for(folder: Path, iterations: int) -> RunConfig:
+def config_for(folder: Path, algorithm: str, iterations: int) -> RunConfig:
     folder.mkdir(exist_ok=True)
-    (folder / "config.yaml").write_text(CONFIG.replace("ITERATIONS", str(iterations)))
+    text = CONFIG.replace("ITERATIONS", str(iterations)).replace("ALGORITHM", ALGORITHMS[algorithm])
+    (folder / "config.yaml").write_text(text)
     return load_config(folder / "config.yaml")
 
 
@@ -48,16 +54,18 @@ def executor_of(workers: int) -> MakeExecutor:
     return lambda distribution, policy: RayExecutor(distribution, policy, num_workers=workers)
 
 
-def test_local_and_one_and_three_actors_learn_bitwise_the_same(tmp_path):
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_local_and_one_and_three_actors_learn_bitwise_the_same(tmp_path, algorithm):
     outcomes = []
     for workers in (0, 1, 3):
-        train(config_for(tmp_path / "c", 3), tmp_path / f"run{workers}", executor_of(workers))
+        train(config_for(tmp_path / "c", algorithm, 3), tmp_path / f"run{workers}", executor_of(workers))
         outcomes.append(outcome(tmp_path / f"run{workers}", 3))
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
-def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(tmp_path):
-    train(config_for(tmp_path / "c", 4), tmp_path / "straight", executor_of(2))
-    train(config_for(tmp_path / "c", 2), tmp_path / "halved", executor_of(2))
-    train(config_for(tmp_path / "c", 4), tmp_path / "halved", executor_of(0), resume=True)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(tmp_path, algorithm):
+    train(config_for(tmp_path / "c", algorithm, 4), tmp_path / "straight", executor_of(2))
+    train(config_for(tmp_path / "c", algorithm, 2), tmp_path / "halved", executor_of(2))
+    train(config_for(tmp_path / "c", algorithm, 4), tmp_path / "halved", executor_of(0), resume=True)
     assert outcome(tmp_path / "straight", 4) == outcome(tmp_path / "halved", 4)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from metarl.algorithms.base import Algorithm, Spaces
 
-_MODULES = {"maml": "metarl.algorithms.maml"}
+_MODULES = {"maml": "metarl.algorithms.maml", "rl2": "metarl.algorithms.rl2"}
 ALGORITHMS = tuple(_MODULES)
 
 

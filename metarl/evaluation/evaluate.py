@@ -270,6 +270,8 @@ def _notes(
 ) -> tuple[str, ...]:
     """What a reader must know to read the numbers right, in plain sentences."""
     notes = []
+    if distribution.reveals_task:
+        notes.append("The policy is told the task: an oracle, not adaptation.")
     finite = distribution.finite_tasks()
     if distribution.splits_coincide and split != "ood":
         count = "two" if len(finite or ()) == 2 else str(len(finite or ()))

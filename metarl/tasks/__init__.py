@@ -8,6 +8,7 @@ from metarl.tasks.batch import EnvBatch, SingleTaskEnv, TaskBatch
 from metarl.tasks.distribution import Anchors, Parameter, TaskDistribution
 from metarl.tasks.priors import Choice, InDisc, LogUniform, Mixture, OnSphere, Prior, Simplex, Uniform
 from metarl.tasks.registry import available_distributions, load_distribution
+from metarl.tasks.revealed import RevealedTask
 from metarl.tasks.task import SPLITS, Split, Task
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "OnSphere",
     "Parameter",
     "Prior",
+    "RevealedTask",
     "Simplex",
     "SingleTaskEnv",
     "Split",

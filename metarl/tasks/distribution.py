@@ -67,8 +67,9 @@ class TaskDistribution(ABC):
     and cheap: they cross process boundaries, environments do not.
     """
 
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
+    name: str
+    version: int = 1
+    reveals_task: ClassVar[bool] = False  # whether observations hold the task's parameters: see `RevealedTask`
     parameters: tuple[Parameter, ...]
     horizon: int
 

@@ -15,10 +15,14 @@ from metarl.experience import Trial, Unit
 from metarl.tasks import load_distribution
 
 TASKS = 3
+SMALL = {
+    "maml": {"hidden": (8, 8)},
+    "rl2": {"hidden_dim": 8, "encoded_obs_dim": 8, "head_dim": 8},
+}
 
 
 def make(name: str, seed: int = 0) -> Algorithm:
-    config = config_class(name)(name=name, tasks_per_iteration=TASKS, num_streams=4, hidden=(8, 8))
+    config = config_class(name)(name=name, tasks_per_iteration=TASKS, num_streams=4, **SMALL[name])
     return build_algorithm(config, Spaces(2, 2), torch.device("cpu"), seed)
 
 

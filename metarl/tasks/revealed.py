@@ -1,0 +1,189 @@
+"""The oracle baseline: any task distribution with the task's parameters appended to every observation.
+
+    observation [O]  ->  [O + P]:  the inner observation, then each parameter's values, scaled
+
+What a policy earns that need not find out the task: adaptation is judged against it. Scaling is by the training
+prior, so that training tasks fill about [-1, 1]; out-of-distribution tasks may lie outside:
+
+    Uniform, Simplex     low to -1, high to 1
+    LogUniform           the same, in logarithms
+    InDisc, OnSphere     divided by the outer radius
+    Choice               its smallest value to -1, its largest to 1, one column per component (not one-hot: a column
+                         per parameter value whatever the prior); 0 where there is one value alone
+    Mixture              from the lowest end of its parts to the highest, the gap included
+    any other            its finite options as for Choice, else the range of 1000 draws
+
+Angles are values like any other: 0 and 2 pi lie at opposite ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces.utils import flatten, flatten_space
+
+from metarl.errors import TaskError
+from metarl.tasks.batch import TaskBatch
+from metarl.tasks.distribution import Anchors, TaskDistribution
+from metarl.tasks.priors import InDisc, LogUniform, Mixture, OnSphere, Prior, Simplex, Uniform
+from metarl.tasks.task import Split, Task, Value
+
+_NUM_DRAWS = 1000  # for the range of a prior that is none of ours
+
+
+class RevealedTask(TaskDistribution):
+    """`inner` with its tasks shown. Name, version, parameters, horizon, anchors, splits and draws are the inner's."""
+
+    reveals_task = True
+
+    def __init__(self, inner: TaskDistribution):
+        self.inner = inner
+        self.name, self.version = inner.name, inner.version
+        self.parameters, self.horizon = inner.parameters, inner.horizon
+        self._scales = tuple(Scale.of(parameter.prior) for parameter in inner.parameters)
+
+    def columns(self, tasks: Sequence[Task]) -> np.ndarray:
+        """What is appended for each task: the scaled values of all parameters in order, float64 [n, P]."""
+        scaled = []
+        for parameter, scale in zip(self.parameters, self._scales, strict=True):
+            values = np.array([task[parameter.name] for task in tasks], dtype=np.float64)
+            scaled.append(scale(values.reshape(len(tasks), -1)))
+        return np.concatenate(scaled, axis=1)
+
+    def make(self, task: Task, **kwargs: Any) -> gymnasium.Env:
+        return RevealedEnv(self.inner.make(task, **kwargs), task, self.columns([task])[0])
+
+    def make_batch(self, tasks: Sequence[Task]) -> TaskBatch:
+        return RevealedBatch(self.inner.make_batch(tasks), self)
+
+    # --- the inner distribution's own ------------------------------------------------------------
+
+    @property
+    def anchors(self) -> Anchors:
+        return self.inner.anchors
+
+    def task(self, **values: Value) -> Task:
+        return self.inner.task(**values)
+
+    def finite_tasks(self) -> tuple[Task, ...] | None:
+        return self.inner.finite_tasks()
+
+    @property
+    def splits_coincide(self) -> bool:
+        return self.inner.splits_coincide
+
+    @property
+    def has_ood(self) -> bool:
+        return self.inner.has_ood
+
+    def split_of(self, task: Task) -> tuple[Split, ...]:
+        return self.inner.split_of(task)
+
+    def sample(self, split: Split, n: int, seed: int | Sequence[int]) -> tuple[Task, ...]:
+        return self.inner.sample(split, n, seed)
+
+
+class RevealedBatch(TaskBatch):
+    """The inner batch, native as it is; the columns are made when tasks are set and joined on at every step."""
+
+    def __init__(self, inner: TaskBatch, family: RevealedTask):
+        self._inner, self._family = inner, family
+        self._show(inner.tasks)
+        space = _widened(inner.single_observation_space, self._columns.shape[1])
+        self._set_spaces(space, inner.single_action_space, inner.num_envs)
+        self.metadata = inner.metadata
+
+    def _show(self, tasks: Sequence[Task]) -> None:
+        self.tasks = tuple(tasks)
+        self._columns = self._family.columns(self.tasks)
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        self._inner.set_tasks(tasks)
+        self._show(self._inner.tasks)
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        obs, info = self._inner.reset(seed=seed, options=options)
+        return np.concatenate((obs, self._columns), axis=1), info
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        obs, *rest = self._inner.step(actions)
+        return np.concatenate((obs, self._columns), axis=1), *rest
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self._inner.close_extras(**kwargs)
+
+
+class RevealedEnv(gymnasium.ObservationWrapper):
+    """One environment; its observation flattened, float64, then the columns."""
+
+    def __init__(self, env: gymnasium.Env, task: Task, columns: np.ndarray):
+        super().__init__(env)
+        self.task, self._columns = task, columns
+        self.observation_space = _widened(flatten_space(env.observation_space), len(columns))
+
+    def observation(self, observation: Any) -> np.ndarray:
+        flat = np.asarray(flatten(self.env.observation_space, observation), dtype=np.float64)
+        return np.concatenate((flat, self._columns))
+
+
+def _widened(space: gymnasium.Space, num_columns: int) -> gymnasium.spaces.Box:
+    """Room for the columns; unbounded, because out-of-distribution tasks leave the training range."""
+    if not isinstance(space, gymnasium.spaces.Box):
+        raise TaskError(f"a revealed task needs observations that flatten to a Box, got {space}")
+    room = np.full(num_columns, np.inf)
+    return gymnasium.spaces.Box(np.append(space.low, -room), np.append(space.high, room), dtype=np.float64)
+
+
+# --- scaling -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Takes `low` to -1 and `high` to 1, in logarithms where `is_log`: x -> (2 x - low - high) / (high - low).
+
+    `low` and `high` hold one entry, or one per component; equal ends give 0.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    is_log: bool = False
+
+    @staticmethod
+    def of(prior: Prior) -> Scale:
+        low, high = _ends(prior)
+        return Scale(low, high, _is_log(prior))
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """Values [n, size] -> [n, size]."""
+        x, low, high = (np.log(v) if self.is_log else v for v in (values, self.low, self.high))
+        width = high - low
+        return (2 * x - low - high) / np.where(width > 0, width, 1.0) * (width > 0)
+
+
+def _ends(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest value of each component, [1] where they are alike."""
+    if isinstance(prior, Uniform):  # LogUniform too
+        return np.array([prior.low]), np.array([prior.high])
+    if isinstance(prior, Simplex):
+        return np.zeros(1), np.ones(1)
+    if isinstance(prior, InDisc | OnSphere):
+        return np.array([-prior.radius]), np.array([prior.radius])
+    if isinstance(prior, Mixture):
+        lows, highs = zip(*(_ends(part) for part in prior.parts), strict=True)
+        return np.array(np.broadcast_arrays(*lows)).min(axis=0), np.array(np.broadcast_arrays(*highs)).max(axis=0)
+    values: Sequence[Value] | None = prior.options
+    if values is None:
+        rng = np.random.Generator(np.random.Philox(0))
+        values = [prior.sample(rng) for _ in range(_NUM_DRAWS)]
+    table = np.array(values, dtype=np.float64).reshape(len(values), -1)
+    return table.min(axis=0), table.max(axis=0)
+
+
+def _is_log(prior: Prior) -> bool:
+    return isinstance(prior, LogUniform) or (isinstance(prior, Mixture) and all(_is_log(part) for part in prior.parts))
