@@ -46,7 +46,7 @@ from metarl.ops.returns import generalised_advantages, standardise
 from metarl.ops.surrogates import clipped_ratio
 from metarl.tasks import Task, TaskDistribution
 
-_VALUE_MEMORY = 0.99  # how much of the critic's normaliser an update keeps
+_VALUE_MEMORY = 0.97  # how much of the critic's normaliser an update keeps
 _CHUNK_ROWS = 32  # trials that one thread differentiates together on a CPU: one step's gates stay in cache
 
 
@@ -70,12 +70,12 @@ class Config(BaseModel):
     min_std: float = Field(0.05, gt=0)
     gamma: float = Field(0.97, gt=0, le=1)
     gae_lambda: float = Field(0.9, ge=0, le=1)
-    lr: float = Field(7e-4, gt=0)
+    lr: float = Field(1e-3, gt=0)
     lr_decay_iterations: int | None = Field(None, ge=1, description="linearly to 0 over so many; null: constant")
     epochs: int = Field(2, ge=1)
     minibatches: int = Field(4, ge=1, description="of whole trials")
     clip: float = Field(0.2, gt=0, lt=1)
-    entropy_coef: float = Field(0.01, ge=0)
+    entropy_coef: float = Field(0.003, ge=0)
     value_coef: float = Field(0.5, ge=0)
     max_grad_norm: float = Field(0.5, gt=0)
     max_kl: float | None = Field(None, gt=0, description="an update ends when KL(behaviour || policy) exceeds it")
@@ -203,6 +203,8 @@ class RL2:
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
         """`epochs` passes of PPO over the trials, then the normalisers move."""
         sequences = Sequences.of(trials)
+        if self._num_updates == 0:  # the critic's first errors would be of the size of the returns
+            self._move_value_normaliser(self._tensors(sequences, trials)[1])
         data, returns = self._tensors(sequences, trials)
         self._set_lr()
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self._num_updates) % 2**63)
@@ -221,7 +223,8 @@ class RL2:
         metrics["explained_variance"] = float(1 - (returns - values).var() / returns.var().clamp_min(1e-12))
         if "log_std" in self._params:
             metrics["policy_std"] = float(self._params["log_std"].exp().clamp_min(self.config.min_std).mean())
-        self._move_normalisers(sequences, returns)
+        self._move_input_normaliser(sequences)
+        self._move_value_normaliser(returns)
         self._num_updates += 1
         return metrics
 
@@ -256,7 +259,7 @@ class RL2:
     def _step(self, data: TrialTensors) -> dict[str, float]:
         """One Adam step on a minibatch of whole trials."""
         num_rows = data.mask.shape[1]
-        num_chunks = 1 if self.device.type != "cpu" else min(num_rows, max(2, -(-num_rows // _CHUNK_ROWS)))
+        num_chunks = 1 if self.device.type != "cpu" else max(min(2, num_rows // 16), -(-num_rows // _CHUNK_ROWS))
         rows = torch.arange(num_rows, device=self.device).tensor_split(num_chunks)
         total = data.mask.sum()
         parts = parallel_map(lambda r: self._chunk_gradient(data[r], total), rows, self.device)
@@ -294,11 +297,12 @@ class RL2:
         for group in self._optimiser.param_groups:
             group["lr"] = self.config.lr * left
 
-    def _move_normalisers(self, s: Sequences, returns: Tensor) -> None:
-        """Take these trials in; the critic's last layer is corrected so that its values stay the same (PopArt)."""
-        real = torch.from_numpy(s.mask)
+    def _move_input_normaliser(self, s: Sequences) -> None:
         seen = np.concatenate((s.observations, s.rewards[..., None]), axis=-1)
-        self._inputs = self._inputs.including(torch.from_numpy(seen)[real])
+        self._inputs = self._inputs.including(torch.from_numpy(seen[s.mask]))
+
+    def _move_value_normaliser(self, returns: Tensor) -> None:
+        """Take these targets in; the critic's last layer is corrected so that its values stay the same (PopArt)."""
         if not self.config.normalise_values:
             return
         before = self.weights()

@@ -227,7 +227,7 @@ def test_moving_the_value_normaliser_leaves_the_critic_as_it_was():
         return weights["value.mean"] + weights["value.std"] * values.detach().numpy()
 
     before = critic()
-    rl2._move_normalisers(sequences, returns)
+    rl2._move_value_normaliser(returns)
     assert rl2.weights()["value.std"] != 1
     np.testing.assert_allclose(critic(), before, atol=1e-4)
 
