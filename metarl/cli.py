@@ -111,6 +111,7 @@ def evaluate(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="a run directory; config.yaml and checkpoints/ are enough")
     ],
+    overrides: Overrides = None,
     split: SplitName = "test",
     tasks: Annotated[int | None, typer.Option(min=1, help="number of tasks [default: the run's]")] = None,
     episodes: Annotated[
@@ -119,12 +120,15 @@ def evaluate(
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds, the last one judged [default: the run's]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the tasks and episodes [default: the run's]")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="where results go [default: RUN/evaluations/SPLIT-ITERATION]")
+        Path | None, typer.Option(help="where results go [default: RUN/evaluations/SPLIT-ITERATION, and the overrides]")
     ] = None,
     local: Local = False,
     address: Address = None,
 ) -> None:
-    """Judge the newest checkpoint of RUN by how it adapts to tasks it has not seen."""
+    """Judge the newest checkpoint of RUN by how it adapts to tasks it has not seen.
+
+    Overrides change how it acts in this evaluation, such as algorithm.context=blank for a recurrent policy.
+    """
     with _exit_codes():
         from metarl.evaluation.evaluate import evaluate as run_evaluation
         from metarl.evaluation.table import table
@@ -133,7 +137,8 @@ def evaluate(
 
         console = _console()
         name = _split(split)
-        trained = load_run(run)
+        given = list(overrides or ())
+        trained = load_run(run, given)
         config, iteration = trained.config, trained.checkpoint.iteration
         if local:
             config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
@@ -154,7 +159,9 @@ def evaluate(
                 )
             finally:
                 executor.close()
-        folder = out or evaluation_folder(run, name, iteration)
+        if given:
+            result = replace(result, notes=(*result.notes, f"Evaluated with {', '.join(given)}."))
+        folder = out or evaluation_folder(run, name, iteration, given)
         result.write(folder / "evaluation.json")
         plot_adaptation(result, folder / "adaptation.png")
         console.print(table(result))

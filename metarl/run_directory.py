@@ -16,7 +16,8 @@ import json
 import logging
 import os
 import platform
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -50,14 +51,16 @@ class TrainedRun:
     checkpoint: Checkpoint
 
 
-def load_run(path: Path) -> TrainedRun:
+def load_run(path: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     """Load a run directory, or what is left of one: config.yaml and checkpoints/ are enough.
+
+    `overrides` change its configuration for this use of it alone.
 
     Raises ConfigError or CheckpointError where it is no run, TaskError where its tasks cannot be found.
     """
     if not (path / "config.yaml").is_file():
         raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
-    config = load_config(path / "config.yaml")
+    config = load_config(path / "config.yaml", overrides)
     newest = checkpoint.load_latest(path / "checkpoints")
     distribution = distribution_of(config.task_distribution)
     algorithm = build_algorithm(
@@ -132,9 +135,10 @@ class RunDirectory:
         os.fsync(self._metrics.fileno())
 
 
-def evaluation_folder(run: Path, split: str, iteration: int) -> Path:
-    """Where the evaluation of an iteration on a split goes."""
-    return run / "evaluations" / f"{split}-{iteration:06d}"
+def evaluation_folder(run: Path, split: str, iteration: int, overrides: Sequence[str] = ()) -> Path:
+    """Where the evaluation of an iteration on a split goes; one with overrides stands beside it."""
+    name = "-".join((f"{split}-{iteration:06d}", *overrides))
+    return run / "evaluations" / re.sub(r"[^\w.=,-]", "_", name)
 
 
 @contextmanager

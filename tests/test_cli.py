@@ -63,6 +63,18 @@ def test_help_imports_nothing_heavy_and_answers_at_once() -> None:
     assert all(command in done.stdout for command in ("train", "evaluate", "tasks"))
 
 
+def test_overrides_of_an_evaluation_are_noted_and_it_stands_beside_the_plain_one(config: str) -> None:
+    metarl_("train", config, "--local")
+    result = metarl_("evaluate", "runs/small", "evaluation.num_tasks=2", "--local")
+    assert result.exit_code == 0, result.output
+    (folder,) = Path("runs/small/evaluations").glob("test-000002-*")
+    found = json.loads((folder / "evaluation.json").read_text())
+    assert folder.name == "test-000002-evaluation.num_tasks=2"
+    assert found["num_tasks"] == 2
+    assert "Evaluated with evaluation.num_tasks=2." in found["notes"]
+    assert "unknown key" in error_of(metarl_("evaluate", "runs/small", "algorithm.contxt=blank", "--local"), 2)
+
+
 def test_train_then_evaluate(config: str) -> None:
     result = metarl_("train", config, "--local", "seed=4")
     assert result.exit_code == 0, result.output

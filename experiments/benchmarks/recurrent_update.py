@@ -61,7 +61,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    rl2 = RL2(Config(core=arguments.core, minibatches=arguments.minibatches, tasks_per_iteration=B), Spaces(NUM_OBS, NUM_ACTIONS), device, seed=0)
+    rl2 = RL2(
+        Config(core=arguments.core, minibatches=arguments.minibatches, tasks_per_iteration=B),
+        Spaces(NUM_OBS, NUM_ACTIONS),
+        device,
+        seed=0,
+    )
     data = make_data(rl2)
     bare = (torch.nn.LSTM if arguments.core == "lstm" else torch.nn.GRU)(rl2.net.core.input_dim, 128).to(device)
     encoded = torch.relu(torch.randn(T, B, rl2.net.core.input_dim, device=device))

@@ -32,8 +32,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from metarl.algorithms.base import Spaces
-from metarl.algorithms.rl2_policy import FineTuning, RL2Policy, net_of, sequence_inputs
+from metarl.algorithms.rl2_policy import Context, FineTuning, RL2Policy, net_of, sequence_inputs
 from metarl.algorithms.sequences import Sequences, last_derived
+from metarl.errors import ConfigError
 from metarl.experience import RoundPlan, Trial, TrialPlan
 from metarl.nets.gru import GRU
 from metarl.nets.lstm import LSTM
@@ -85,6 +86,7 @@ class Config(BaseModel):
     fine_tune_steps: int = Field(0, ge=0, description="gradient steps between rounds of an evaluation (memory: none)")
     fine_tune_lr: float = Field(0.01, gt=0)
     deterministic_evaluation: bool = True
+    context: Context = Field("own", description="what memory is worth, in evaluations: blank, or another task's")
 
     @model_validator(mode="after")
     def _check(self) -> Config:
@@ -177,7 +179,7 @@ class RL2:
     def policy(self) -> RL2Policy:
         c = self.config
         tuning = FineTuning(c.fine_tune_steps, c.fine_tune_lr, c.gamma, c.gae_lambda) if c.fine_tune_steps else None
-        return RL2Policy(self.net, tuning)
+        return RL2Policy(self.net, tuning).with_context(c.context)
 
     def tasks(self, distribution: TaskDistribution, seed: int, iteration: int) -> tuple[Task, ...]:
         return distribution.sample("train", self.config.tasks_per_iteration, (seed, iteration))
@@ -202,6 +204,8 @@ class RL2:
 
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
         """`epochs` passes of PPO over the trials, then the normalisers move."""
+        if self.config.context != "own":
+            raise ConfigError(f"algorithm.context = {self.config.context!r} is for evaluations; training needs 'own'")
         sequences = Sequences.of(trials)
         if self._num_updates == 0:  # the critic's first errors would be of the size of the returns
             self._move_value_normaliser(self._tensors(sequences, trials)[1])

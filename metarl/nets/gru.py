@@ -59,7 +59,9 @@ class GRU:
         if x.is_cuda:  # cuDNN keeps the whole recursion in one kernel
             outputs, last = torch.gru(x, h[None], [w_ih, w_hh, b_ih, b_hh], True, 1, 0.0, True, False, False)
             return outputs, last[0]
-        (W_rz, W_n), (b_rz, b_n), (c_rz, c_n) = (p.split([2 * self.hidden_dim, self.hidden_dim]) for p in (w_ih, b_ih, b_hh))
+        (W_rz, W_n), (b_rz, b_n), (c_rz, c_n) = (
+            p.split([2 * self.hidden_dim, self.hidden_dim]) for p in (w_ih, b_ih, b_hh)
+        )
         gates = linear(x, torch.cat((W_n, W_rz)), torch.cat((b_n, b_rz + c_rz)))
         outputs = _Recursion.apply(gates, h, w_hh, c_n)
         return outputs, outputs[-1]

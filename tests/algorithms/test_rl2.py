@@ -14,6 +14,7 @@ from metarl.algorithms.base import Spaces
 from metarl.algorithms.rl2 import RL2, Config, trial_advantages
 from metarl.algorithms.rl2_policy import net_of
 from metarl.algorithms.sequences import Sequences
+from metarl.errors import ConfigError
 from metarl.executor.local import LocalExecutor
 from metarl.experience import Round, Trial, Unit
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
@@ -289,9 +290,11 @@ def test_fine_tuning_raises_the_likelihood_of_what_paid():
 # --- context at test ---
 
 
-def means(rl2: RL2, context: str) -> np.ndarray:
+def means(rl2: RL2, context: str, **options: Any) -> np.ndarray:
+    """What a policy with the same weights and this context does in its second episode."""
     unit = Unit(0, tasks_of([9, 9, 9]), rl2.plan(HORIZON, evaluation=True), (0, 0, 0))
-    (trial,) = LocalExecutor(Stops(), rl2.policy.with_context(context)).collect([unit], rl2.weights(), 0)
+    policy = learner(context=context, **options).policy
+    (trial,) = LocalExecutor(Stops(), policy).collect([unit], rl2.weights(), 0)
     return trial.rounds[1].extras["mean"]
 
 
@@ -307,7 +310,13 @@ def test_blank_and_shuffled_contexts_change_what_the_policy_does():
 
 def test_a_context_means_nothing_to_a_policy_without_memory():
     rl2 = learner(memory="none")
-    np.testing.assert_array_equal(means(rl2, "own"), means(rl2, "blank"))
+    own, blank = (means(rl2, context, memory="none") for context in ("own", "blank"))
+    np.testing.assert_array_equal(own, blank)
+
+
+def test_training_with_a_context_that_is_for_evaluations_is_refused():
+    with pytest.raises(ConfigError, match="is for evaluations"):
+        learner(context="blank").update(collect(learner()))
 
 
 # --- input ---

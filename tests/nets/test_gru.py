@@ -15,7 +15,9 @@ GRU_UNDER_TEST = GRU(D, H)
 def parameters(dtype: torch.dtype = torch.float64) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     drawn = GRU_UNDER_TEST.init(generator)
-    return {n: (v + 0.3 * torch.randn(v.shape, generator=generator)).to(dtype).requires_grad_() for n, v in drawn.items()}
+    return {
+        n: (v + 0.3 * torch.randn(v.shape, generator=generator)).to(dtype).requires_grad_() for n, v in drawn.items()
+    }
 
 
 def inputs(dtype: torch.dtype = torch.float64) -> torch.Tensor:
