@@ -16,6 +16,7 @@ LAYERS = [
     {"errors"},
     {"tasks"},
     {"experience"},
+    {"replay"},
     {"ops", "nets"},
     {"algorithms"},
     {"trial", "executor", "checkpoint"},

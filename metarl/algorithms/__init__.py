@@ -10,7 +10,11 @@ from pydantic import BaseModel
 
 from metarl.algorithms.base import Algorithm, Spaces
 
-_MODULES = {"maml": "metarl.algorithms.maml", "rl2": "metarl.algorithms.rl2"}
+_MODULES = {
+    "maml": "metarl.algorithms.maml",
+    "rl2": "metarl.algorithms.rl2",
+    "pearl": "metarl.algorithms.pearl",
+}
 ALGORITHMS = tuple(_MODULES)
 
 

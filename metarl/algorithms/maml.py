@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from metarl.algorithms.base import Spaces
+from metarl.algorithms.optimiser import load_moments, moments_of
 from metarl.algorithms.tensors import RoundTensors
 from metarl.experience import Extras, Round, RoundPlan, Transition, Trial, TrialPlan, Weights
 from metarl.nets.mlp_policy import MLPPolicy
@@ -240,22 +241,15 @@ class MAML:
         return metrics
 
     def state_dict(self) -> dict[str, Tensor]:
-        moments = self._optimiser.state_dict()["state"]
         flat = {f"weights.{name}": value for name, value in self._weights.items()}
-        for i, name in enumerate(self._weights):
-            flat.update({f"adam.{name}.{key}": value for key, value in moments.get(i, {}).items()})
+        flat |= moments_of(self._optimiser, self._weights)
         return {name: value.detach().clone() for name, value in flat.items()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for name, value in self._weights.items():
                 value.copy_(state[f"weights.{name}"])
-        moments = {}
-        for i, name in enumerate(self._weights):
-            prefix = f"adam.{name}."
-            moments[i] = {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
-        optimiser = self._optimiser.state_dict()
-        self._optimiser.load_state_dict({**optimiser, "state": {i: m for i, m in moments.items() if m}})
+        load_moments(self._optimiser, self._weights, state)
 
     # --- the meta-gradient ---
 

@@ -32,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from metarl.algorithms.base import Spaces
+from metarl.algorithms.optimiser import load_moments, moments_of
 from metarl.algorithms.rl2_policy import Context, FineTuning, RL2Policy, net_of, sequence_inputs
 from metarl.algorithms.sequences import Sequences, last_derived
 from metarl.errors import ConfigError
@@ -318,10 +319,8 @@ class RL2:
             self._params["critic.b1"].mul_(old_std / std).add_((old_mean - mean) / std)
 
     def state_dict(self) -> dict[str, Tensor]:
-        moments = self._optimiser.state_dict()["state"]
         flat = {f"params.{name}": value for name, value in self._params.items()}
-        for i, name in enumerate(self._params):
-            flat |= {f"adam.{name}.{key}": value for key, value in moments.get(i, {}).items()}
+        flat |= moments_of(self._optimiser, self._params)
         for name, m in (("inputs", self._inputs), ("values", self._values)):
             flat |= {f"{name}.{field}": value for field, value in m._asdict().items()}
         flat |= {"seed": torch.tensor(self.seed), "num_updates": torch.tensor(self._num_updates)}
@@ -331,12 +330,7 @@ class RL2:
         with torch.no_grad():
             for name, value in self._params.items():
                 value.copy_(state[f"params.{name}"])
-        moments = {}
-        for i, name in enumerate(self._params):
-            prefix = f"adam.{name}."
-            moments[i] = {k.removeprefix(prefix): v.clone() for k, v in state.items() if k.startswith(prefix)}
-        optimiser = self._optimiser.state_dict()
-        self._optimiser.load_state_dict({**optimiser, "state": {i: m for i, m in moments.items() if m}})
+        load_moments(self._optimiser, self._params, state)
         self._inputs, self._values = (
             Moments(*(state[f"{name}.{field}"].clone() for field in Moments._fields)) for name in ("inputs", "values")
         )

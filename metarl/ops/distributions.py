@@ -68,4 +68,18 @@ class Categorical(NamedTuple):
         return Categorical(weighted - p * weighted.sum(-1, keepdim=True))
 
 
+def squashed_sample(
+    mean: Float[Tensor, "*batch A"], log_std: Float[Tensor, "*batch A"], noise: Float[Tensor, "*batch A"]
+) -> tuple[Float[Tensor, "*batch A"], Float[Tensor, "*batch"]]:
+    """a = tanh(u), u = mean + std noise, and log pi(a) = log N(u) - sum log(1 - a^2). Differentiable in both.
+
+    log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)) stays exact where tanh saturates.
+    Source: Haarnoja et al. 2018, appendix C.
+    """
+    u = mean + log_std.exp() * noise
+    log_normal = (-0.5 * noise * noise - log_std).sum(-1) - 0.5 * mean.shape[-1] * math.log(2 * math.pi)
+    log_slope = 2 * (math.log(2) - u - torch.nn.functional.softplus(-2 * u)).sum(-1)
+    return torch.tanh(u), log_normal - log_slope
+
+
 Distribution = Gaussian | Categorical

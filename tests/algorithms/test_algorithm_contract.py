@@ -18,6 +18,7 @@ TASKS = 3
 SMALL = {
     "maml": {"hidden": (8, 8)},
     "rl2": {"hidden_dim": 8, "encoded_obs_dim": 8, "head_dim": 8},
+    "pearl": {"num_train_tasks": 4, "gradient_steps": 2, "batch_size": 8, "hidden_dim": 8, "encoder_dim": 8},
 }
 
 
@@ -28,7 +29,7 @@ def make(name: str, seed: int = 0) -> Algorithm:
 
 def collect(algorithm: Algorithm, iteration: int) -> list[Trial]:
     distribution = load_distribution("PointGoal", horizon=6)
-    tasks = distribution.sample("train", TASKS, (0, iteration))
+    tasks = algorithm.tasks(distribution, 0, iteration)
     units = [Unit(i, (task,), algorithm.plan(6), (0, iteration, i)) for i, task in enumerate(tasks)]
     return LocalExecutor(distribution, algorithm.policy).collect(units, algorithm.weights(), iteration)
 
@@ -100,7 +101,7 @@ def test_training_touches_no_global_generator(name):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_plan_ends_with_a_judged_round_after_rounds_to_adapt_on(name):
-    plan = make(name).plan(6)
+    plan = make(name).plan(6, evaluation=True)
     assert plan.horizon == 6
     assert plan.rounds[-1].role == "query"
     assert any(round_.adapt for round_ in plan.rounds[:-1])

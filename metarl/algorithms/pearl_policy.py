@@ -1,0 +1,128 @@
+"""What PEARL's actors run: a policy given a latent z, and the belief over z that its transitions build. NumPy.
+
+Letters: K task, N stream, B = K N rows, T steps, C context features, O observation, A action, Z latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from metarl.experience import Extras, Round, Transition, Weights
+from metarl.nets.relu_mlp import ReluMLP
+from metarl.ops.latents import Evidence, posterior
+
+LOG_STD_RANGE = (-20.0, 2.0)
+MIN_VAR = 1e-7
+
+
+@dataclass(frozen=True)
+class Belief:
+    """N(mean, var) over z for every row [B, Z], from the evidence so far."""
+
+    mean: np.ndarray
+    var: np.ndarray
+
+
+@dataclass(frozen=True)
+class PEARLState:
+    weights: Weights
+    shape: tuple[int, int]  # K, N
+    evidence: Evidence  # over [B, Z], of all rounds so far, adapted to or not
+    belief: Belief
+    z: np.ndarray  # [B, Z]
+    is_stale: bool  # whether a fresh z is to be drawn before the next action
+
+
+@dataclass(frozen=True)
+class PEARLPolicy:
+    """The AdaptivePolicy: z is drawn when a round begins, from the prior until a round was adapted to."""
+
+    actor: ReluMLP
+    encoder: ReluMLP
+    latent_dim: int
+    context_size: int
+    next_observation: bool  # whether the context holds it
+    context: Literal["own", "blank", "shuffled"] = "own"
+
+    def begin_trial(self, weights: Weights, num_tasks: int, num_streams: int, rng: np.random.Generator) -> PEARLState:
+        shape = (num_tasks * num_streams, self.latent_dim)
+        none = Evidence(torch.zeros(shape), torch.zeros(shape), torch.zeros(shape[0], 1))
+        prior = Belief(np.zeros(shape, np.float32), np.ones(shape, np.float32))
+        return PEARLState(weights, (num_tasks, num_streams), none, prior, prior.mean, is_stale=True)
+
+    def act(
+        self, state: PEARLState, observations: np.ndarray, rng: np.random.Generator, deterministic: bool
+    ) -> tuple[np.ndarray, PEARLState, Extras]:
+        """Deterministic actions are the means, under the mean of z."""
+        K, N = state.shape
+        if state.is_stale:
+            noise = rng.standard_normal(state.belief.mean.shape, dtype=np.float32)
+            z = state.belief.mean + (0 if deterministic else 1) * np.sqrt(state.belief.var) * noise
+            state = replace(state, z=z, is_stale=False)
+        inputs = np.concatenate((observations.reshape(K * N, -1), state.z), axis=1)
+        mean, log_std = np.split(self.actor.act(state.weights, inputs), 2, axis=1)
+        if not deterministic:
+            noise = rng.standard_normal(mean.shape, dtype=np.float32)
+            mean = mean + np.exp(log_std.clip(*LOG_STD_RANGE)) * noise
+        return np.tanh(mean).reshape(K, N, -1), state, {}
+
+    def observe(self, state: PEARLState, transition: Transition) -> PEARLState:
+        return state
+
+    def end_round(self, state: PEARLState, round_: Round, adapt: bool) -> tuple[PEARLState, Extras]:
+        """Add the round to the evidence; where `adapt`, believe it. Logs the belief that the next round starts from."""
+        evidence = Evidence(*(a + b for a, b in zip(state.evidence, self._evidence(state, round_), strict=True)))
+        belief = state.belief
+        if adapt and self.context != "blank":
+            used = evidence
+            if self.context == "shuffled":  # the next task's
+                used = Evidence(*(torch.roll(part, state.shape[1], 0) for part in evidence))
+            mean, var = posterior(used, self.context_size)
+            belief = Belief(mean.numpy(), var.numpy())
+        rows = (*state.shape, self.latent_dim)
+        derived = {"belief_mean": belief.mean.reshape(rows), "belief_var": belief.var.reshape(rows)}
+        return replace(state, evidence=evidence, belief=belief, is_stale=True), derived
+
+    def _evidence(self, state: PEARLState, round_: Round) -> Evidence:
+        """What the round's real transitions say about z, for every row."""
+        params = {name: torch.from_numpy(np.array(state.weights[name])) for name in encoder_names(self.encoder)}
+        features = torch.from_numpy(context_features(round_, self.next_observation))
+        with torch.no_grad():
+            mu, var = encode(self.encoder, params, features)
+        mask = torch.from_numpy(round_.mask.reshape(len(features), -1, 1)).float()
+        precision = mask / var
+        return Evidence(precision.sum(1), (mu * precision).sum(1), mask.sum(1))
+
+
+def encoder_names(encoder: ReluMLP) -> list[str]:
+    """The names of its parameters."""
+    return [f"{encoder.name}.{kind}{i}" for i in range(len(encoder.sizes) - 1) for kind in "wb"]
+
+
+def encode(
+    encoder: ReluMLP, params: dict[str, torch.Tensor], features: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every transition's factor N(mu, var) of the posterior, [..., C] to twice [..., Z]."""
+    mu, raw = encoder(params, features).chunk(2, dim=-1)
+    return mu, torch.nn.functional.softplus(raw) + MIN_VAR
+
+
+def context_features(round_: Round, next_observation: bool) -> np.ndarray:
+    """(o, a, r) of every step, and o' where asked for: [B, T, C] float32. Padding is whatever it is."""
+    parts = [round_.observations, round_.actions, round_.rewards[..., None]]
+    if next_observation:
+        parts.append(next_observations(round_))
+    joined = np.concatenate(parts, axis=-1)
+    return joined.reshape(-1, *joined.shape[2:])
+
+
+def next_observations(round_: Round) -> np.ndarray:
+    """o_{t+1} [K, N, T, O]; after an episode's last real step its last observation."""
+    after = np.concatenate((round_.observations[:, :, 1:], round_.observations[:, :, -1:]), axis=2)
+    k, n = np.indices(round_.lengths.shape)
+    after[k, n, round_.lengths - 1] = round_.last_observations
+    return after

@@ -1,0 +1,249 @@
+"""PEARL: where gradients go, what bootstraps, and acting on a belief."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from toy import Point
+
+from metarl.algorithms.base import Spaces
+from metarl.algorithms.pearl import PEARL, Config
+from metarl.algorithms.pearl_policy import context_features, next_observations
+from metarl.errors import ConfigError
+from metarl.executor.local import LocalExecutor
+from metarl.experience import Round, Trial, Unit
+from metarl.replay import Batch
+from metarl.tasks import TaskDistribution, load_distribution
+
+CPU = torch.device("cpu")
+SMALL = {
+    "num_train_tasks": 4,
+    "tasks_per_iteration": 2,
+    "initial_episodes": 2,
+    "gradient_steps": 2,
+    "meta_batch": 3,
+    "batch_size": 8,
+    "context_size": 6,
+    "replay_capacity": 100,
+    "context_capacity": 50,
+    "latent_dim": 2,
+    "hidden_dim": 16,
+    "encoder_dim": 12,
+}
+K, B, C, OBS, ACTIONS, Z = 3, 8, 6, 2, 2, 2
+
+
+def learner(seed: int = 0, spaces: Spaces | None = None, **options: Any) -> PEARL:
+    return PEARL(Config(**{**SMALL, **options}), spaces or Spaces(OBS, ACTIONS), CPU, seed)
+
+
+def meta_batch(num_tasks: int = K, features: int = OBS + ACTIONS + 1) -> tuple[Batch, list[torch.Tensor], torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(num_tasks, *shape, generator=g)
+
+    batch = Batch(normal(B, OBS), normal(B, ACTIONS).tanh(), normal(B), normal(B, OBS), torch.zeros(num_tasks, B))
+    return batch, [normal(C, features), normal(C, features)], normal(B, 2 * ACTIONS + Z)
+
+
+def collect(pearl: PEARL, distribution: TaskDistribution, iteration: int) -> list[Trial]:
+    tasks, plan = pearl.tasks(distribution, 0, iteration), pearl.plan(distribution.horizon)
+    units = [Unit(i, (task,), plan, (0, iteration, i)) for i, task in enumerate(tasks)]
+    return LocalExecutor(distribution, pearl.policy).collect(units, pearl.weights(), iteration)
+
+
+def gradients(pearl: PEARL, *given: Any) -> dict[str, torch.Tensor]:
+    return dict(zip(pearl._params, pearl._gradient(*given, 1.0)[0], strict=True))
+
+
+def test_gradients_reach_the_encoder_from_the_critics_and_the_kl_only():
+    """With critics that ignore z and no weight on the KL nothing is left, though the actor does see z."""
+    pearl = learner(kl_weight=0.0)
+    latent = slice(OBS + ACTIONS, None)
+    for params in (pearl._params, pearl._targets):
+        params["critics.w0"][:, latent] = 0
+    through_nothing = gradients(pearl, *meta_batch())
+    assert all((g == 0).all() for name, g in through_nothing.items() if name.startswith("encoder."))
+    assert float(through_nothing["actor.w0"].abs().sum()) > 0
+    through_kl = gradients(learner(kl_weight=1.0), *meta_batch())
+    through_critics = gradients(learner(kl_weight=0.0), *meta_batch())
+    for found in (through_kl, through_critics):
+        assert all((g != 0).any() for name, g in found.items() if name.startswith("encoder."))
+
+
+def test_the_actors_loss_leaves_the_critics_alone():
+    """The critics' gradient is that of the squared error by finite differences, whatever the actor's loss does."""
+    pearl = learner(kl_weight=0.0)
+    found = gradients(pearl, *meta_batch())["critics.b3"]
+    losses = []
+    for delta in (1e-2, -1e-2):
+        moved = {**pearl._params, "critics.b3": pearl._params["critics.b3"] + delta}
+        batch, contexts, noise = meta_batch()
+        losses.append(float(pearl._losses(moved, batch, contexts, noise)[1][0]))
+    assert (losses[0] - losses[1]) / 2e-2 == pytest.approx(float(found.sum()), rel=1e-3)
+
+
+def targets(pearl: PEARL, batch: Batch) -> float:
+    """The critics' loss: with critics of zero it is twice the mean square of y."""
+    for params in (pearl._params, pearl._targets):
+        for name in params:
+            if name.startswith("critics."):
+                params[name].zero_()
+    pearl._targets["critics.b3"].fill_(10.0)
+    _, contexts, noise = meta_batch()
+    return float(pearl._losses(pearl._params, batch, contexts, noise)[1][0])
+
+
+def test_terminated_stops_the_bootstrap():
+    batch, _, _ = meta_batch()
+    batch = replace(batch, rewards=torch.full((K, B), 2.0), terminated=torch.ones(K, B))
+    assert targets(learner(reward_scale=3.0), batch) == pytest.approx(2 * 6.0**2)  # y = 3 * 2
+
+
+def test_what_has_not_terminated_bootstraps_from_the_slow_critics():
+    batch, _, _ = meta_batch()
+    batch = replace(batch, rewards=torch.full((K, B), 2.0))
+    loss = targets(learner(reward_scale=3.0, gamma=0.5, temperature=1e-6), batch)
+    assert loss == pytest.approx(2 * (6 + 0.5 * 10) ** 2, rel=1e-3)
+
+
+def test_an_episode_that_ran_out_of_time_is_stored_as_not_terminated():
+    pearl = learner(spaces=Spaces(2, 1))
+    distribution = Point()
+    pearl.update(collect(pearl, distribution, 0))
+    generator = torch.Generator().manual_seed(0)
+    sample = pearl.replay.sample(torch.arange(4), 50, generator)
+    assert (sample.terminated == 0).all()
+
+
+def test_the_weight_of_the_kl_does_not_depend_on_the_number_of_tasks():
+    """The same task three times over gives the gradient of the task once."""
+    batch, contexts, noise = meta_batch(1)
+    once = gradients(learner(), batch, contexts[:1], noise)
+    thrice = Batch(*(value.repeat(3, *[1] * (value.ndim - 1)) for value in vars(batch).values()))
+    many = gradients(learner(), thrice, [contexts[0].repeat(3, 1, 1)], noise.repeat(3, 1, 1))
+    for name, value in once.items():
+        torch.testing.assert_close(value, many[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_step_in_pieces_is_the_step_as_a_whole():
+    pearl, batch = learner(), meta_batch()
+    pearl.step(*batch)
+    whole = gradients(learner(), *batch)
+    for name, value in pearl._params.items():
+        assert value.grad is not None
+        torch.testing.assert_close(value.grad, whole[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_targets_move_slowly_towards_the_critics():
+    pearl = learner(target_rate=0.25)
+    before = pearl._targets["critics.w1"].clone()
+    pearl.step(*meta_batch())
+    expected = before + 0.25 * (pearl._params["critics.w1"] - before)
+    torch.testing.assert_close(pearl._targets["critics.w1"], expected)
+
+
+def test_the_temperature_is_learnt_only_where_asked_for():
+    fixed, learnt = learner(), learner(learn_temperature=True)
+    for pearl in (fixed, learnt):
+        pearl.step(*meta_batch())
+    assert float(fixed._params["log_temperature"]) == 0
+    assert float(learnt._params["log_temperature"]) != 0
+
+
+def test_a_contrastive_loss_reaches_the_encoder():
+    with_it, without = learner(contrastive_weight=5.0), learner()
+    batch, contexts, noise = meta_batch()
+    one = gradients(with_it, batch, contexts, noise)["encoder.w0"]
+    other = gradients(without, batch, contexts[:1], noise)["encoder.w0"]
+    assert not torch.allclose(one, other)
+
+
+def test_half_precision_stays_near_the_full_one():
+    full, half = (gradients(learner(autocast=on), *meta_batch())["actor.w1"] for on in (False, True))
+    assert float((full - half).norm() / full.norm()) < 0.1
+
+
+# --- acting ---
+
+
+def trials_of(pearl: PEARL, distribution: TaskDistribution, tasks: int = 2) -> Trial:
+    plan = pearl.plan(distribution.horizon, evaluation=True)
+    unit = Unit(0, distribution.sample("test", tasks, 0), plan, (0, 0, 0))
+    return LocalExecutor(distribution, pearl.policy).collect([unit], pearl.weights(), 0)[0]
+
+
+def test_the_belief_stays_the_prior_until_a_round_is_adapted_to():
+    pearl = learner(exploration_episodes=2)
+    first, second, _ = trials_of(pearl, load_distribution("PointGoal")).rounds
+    assert (first.derived["belief_mean"] == 0).all()
+    assert (first.derived["belief_var"] == 1).all()
+    assert (second.derived["belief_var"] < 1).all()
+
+
+def test_the_actors_belief_is_the_learners_posterior_of_the_same_transitions():
+    pearl = learner(exploration_episodes=2, context_size=1000, spaces=Spaces(2, 1))
+    trial = trials_of(pearl, Point())
+    features = np.concatenate([context_features(r, False) for r in trial.rounds[:2]], axis=1)
+    mean, var = pearl.belief(pearl._params, torch.from_numpy(features))
+    np.testing.assert_allclose(trial.rounds[1].derived["belief_mean"][:, 0], mean.detach(), atol=1e-5)
+    np.testing.assert_allclose(trial.rounds[1].derived["belief_var"][:, 0], var.detach(), atol=1e-5)
+
+
+def test_the_next_observation_follows_its_step_and_ends_with_the_last_one():
+    observations = np.arange(4, dtype=np.float32).reshape(1, 1, 4, 1)
+    observations[0, 0, 3] = 0  # padding
+    zeros = np.zeros((1, 1, 4), np.float32)
+    flags = np.array([[True]])
+    last = np.array([[[9.0]]], np.float32)
+    round_ = Round(observations, zeros[..., None], zeros, np.array([[3]]), flags, ~flags, last)
+    assert next_observations(round_)[0, 0, :3, 0].tolist() == [1, 2, 9]
+
+
+def test_the_context_holds_the_next_observation_where_asked_for():
+    pearl = learner(next_observation=True, spaces=Spaces(2, 1))
+    distribution = Point()
+    for iteration in range(2):
+        metrics = pearl.update(collect(pearl, distribution, iteration))
+    assert pearl.encoder.sizes[0] == 2 + 1 + 1 + 2
+    assert np.isfinite(metrics["critic_loss"])
+
+
+# --- collection ---
+
+
+def test_the_pool_is_visited_whole_and_then_in_parts():
+    pearl, distribution = learner(), load_distribution("PointGoal")
+    pool = pearl.tasks(distribution, 0, 0)
+    assert len(pool) == 4
+    assert {len(pearl.tasks(distribution, 0, i)) for i in range(1, 9)} == {2}
+    assert set().union(*(pearl.tasks(distribution, 0, i) for i in range(1, 9))) == set(pool)
+
+
+def test_contexts_come_from_prior_episodes_alone():
+    pearl, distribution = learner(), load_distribution("PointGoal", horizon=5)
+    pearl.update(collect(pearl, distribution, 0))
+    assert (pearl.replay.num_stored, pearl.contexts.num_stored) == (4 * 2 * 5, 4 * 2 * 5)
+    pearl.update(collect(pearl, distribution, 1))  # two tasks, one prior and one posterior episode
+    assert (pearl.replay.num_stored, pearl.contexts.num_stored) == (40 + 2 * 2 * 5, 40 + 2 * 5)
+
+
+def test_without_its_replay_in_the_checkpoint_it_fills_up_anew():
+    before, after = learner(save_replay=False), learner(save_replay=False, seed=5)
+    distribution = load_distribution("PointGoal", horizon=5)
+    before.update(collect(before, distribution, 0))
+    state = before.state_dict()
+    assert not any(name.startswith("replay.") for name in state)
+    after.load_state_dict(state)
+    after.update(collect(after, distribution, 1))
+    assert after.replay.num_stored == 2 * 2 * 5
+
+
+def test_discrete_actions_are_refused_with_what_is_allowed():
+    with pytest.raises(ConfigError, match="needs continuous actions"):
+        learner(spaces=Spaces(2, 3, discrete=True))
