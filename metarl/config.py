@@ -46,6 +46,7 @@ class TrainingConfig(_Section):
     evaluate_every: Annotated[int, Field(ge=0)] = 50
     keep_checkpoints: Count = 3
     time_limit_minutes: Positive | None = None  # training wall time, added up over resumes
+    overlap: bool = False  # collect while learning, with weights one update old (off-policy algorithms)
     tasks_per_unit: Count = 5  # part of the result: not derived from the number of workers
 
 

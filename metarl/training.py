@@ -6,6 +6,14 @@
 
 What an iteration does is a function of (configuration, iteration, algorithm.state_dict()), so a run that goes on
 from a checkpoint is the run that was never interrupted.
+
+With `training.overlap` the workers collect for iteration i + 1 while the learner learns from iteration i:
+
+    learner    collect 0, update 0, collect 1, update 1         update 2         update 3 ...
+    workers                                    collect 2 (W1)   collect 3 (W2)   collect 4 (W3) ...
+
+Trials of iteration i are then always those of the weights before the last update, W(i-1), however fast anyone is, so
+this too repeats bit for bit; checkpoints hold W(i-1).
 """
 
 from __future__ import annotations
@@ -43,6 +51,9 @@ Reason = Literal["done", "time limit", "interrupted"]
 TIMINGS = ("wall_s", "sample_s", "learn_s", "other_s", "env_steps_per_s", "evaluate_s")  # all else repeats exactly
 
 
+_LAGGED = "lagged."  # in checkpoints: the weights that the next iteration's trials are collected with
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Why training stopped, and where. `signal_number` is set where `reason` is "interrupted"."""
@@ -73,6 +84,8 @@ def train(
     algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config.seed), device, config.seed)
     if config.training.evaluate_every:
         distribution.sample(config.evaluation.split, 1, config.seed)  # a split that is missing shows now, not later
+    if config.training.overlap and algorithm.max_lag < 1:
+        raise ConfigError("training.overlap = True: this algorithm learns from its newest policy alone; allowed: False")
     with open_run(run_dir, config, resume) as run, _learner_threads():
         if run.restored:
             restore(run.restored, distribution, algorithm)
@@ -126,6 +139,9 @@ class _Loop:
         self._log_s = 0.0  # what writing the last record took: counted in the next one
         self.is_consistent = True
         self.weights = algorithm.weights()
+        self._ahead: list[Unit] = []  # units of the next iteration that are under way
+        lagged = run.restored.tensors if run.restored else {}
+        self._lagged = {n.removeprefix(_LAGGED): v.numpy() for n, v in lagged.items() if n.startswith(_LAGGED)}
 
     @property
     def wall_s(self) -> float:
@@ -165,17 +181,21 @@ class _Loop:
     def _iterate(self) -> None:
         """One meta-update. Asked to stop while collecting, it leaves everything as it was."""
         start = time.perf_counter()
-        seed, algorithm, iteration = self.config.seed, self.algorithm, self.iteration
-        tasks = algorithm.tasks(self.distribution, seed, iteration)
-        plan = algorithm.plan(self.distribution.horizon)
-        units = units_of(tasks, plan, self.config.training.tasks_per_unit, seed, iteration)
+        algorithm, iteration, overlap = self.algorithm, self.iteration, self.config.training.overlap
+        units = self._units(iteration)
         collect_start = time.perf_counter()
-        trials = self.executor.collect(units, self.weights, iteration)
+        if overlap and self._lagged and not self._ahead:  # resumed
+            self._collect_ahead(units, self._lagged, iteration - 1)
+        trials = self._arrived() if self._ahead else self.executor.collect(units, self.weights, iteration)
         learn_start = time.perf_counter()
         if self.stop.signal_number is not None:
             return
         assert [trial.unit for trial in trials] == [unit.index for unit in units]
-        assert all(0 <= iteration - trial.weights_version <= algorithm.max_lag for trial in trials), "data too old"
+        lag = max(iteration - trial.weights_version for trial in trials)
+        assert 0 <= lag <= algorithm.max_lag, "data too old"
+        if overlap and iteration > 0:  # the first iteration's plan may be another than all later ones'
+            self._lagged = self.weights
+            self._collect_ahead(self._units(iteration + 1), self.weights, iteration)
         self.is_consistent = False
         metrics = algorithm.update(trials)
         learn_end = time.perf_counter()
@@ -194,12 +214,31 @@ class _Loop:
             "sample_s": sample_s,
             "learn_s": learn_s,
             "other_s": total_s - sample_s - learn_s,
+            "weights_lag": lag,
             "env_steps_per_s": steps / total_s,
         }
         self._iterations_done += 1
         self.run_directory.write(record)
         self.reporter.train(record, self.config.training.iterations, self._eta_s())
         self._log_s = time.perf_counter() - end
+
+    def _units(self, iteration: int) -> list[Unit]:
+        seed, algorithm = self.config.seed, self.algorithm
+        tasks = algorithm.tasks(self.distribution, seed, iteration)
+        plan = algorithm.plan(self.distribution.horizon)
+        return units_of(tasks, plan, self.config.training.tasks_per_unit, seed, iteration)
+
+    def _collect_ahead(self, units: list[Unit], weights: dict[str, np.ndarray], version: int) -> None:
+        self._ahead = units
+        self.executor.submit(units, weights, version)
+
+    def _arrived(self) -> list[Trial]:
+        """The trials of the units under way, when all are there."""
+        trials: list[Trial] = []
+        while len(trials) < len(self._ahead):
+            trials += self.executor.ready()
+        self._ahead = []
+        return sorted(trials, key=lambda trial: trial.unit)
 
     def _eta_s(self) -> float:
         """Seconds left at the mean pace so far (evaluations and checkpoints included), at most the time limit's."""
@@ -261,8 +300,11 @@ class _Loop:
             "seed": self.config.seed,
         }
         keep = self.config.training.keep_checkpoints
+        state = self.algorithm.state_dict()
+        if self.config.training.overlap:
+            state |= {_LAGGED + name: torch.from_numpy(value) for name, value in self._lagged.items()}
         try:
-            checkpoint.save(self.run_directory.checkpoints, self.iteration, self.algorithm.state_dict(), meta, keep)
+            checkpoint.save(self.run_directory.checkpoints, self.iteration, state, meta, keep)
         except CheckpointError as error:
             self.is_consistent = False
             raise TrainingError(self._lost(str(error))) from error

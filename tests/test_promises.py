@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from metarl.config import RunConfig, load_config
+from metarl.errors import ConfigError
 from metarl.executor.local import LocalExecutor
 from metarl.executor.ray_backend import RayExecutor, connect
 from metarl.training import TIMINGS, MakeExecutor, train
@@ -17,13 +18,16 @@ from metarl.training import TIMINGS, MakeExecutor, train
 CONFIG = """seed: 5
 task_distribution: {name: HalfCheetahVel, options: {horizon: 12}}
 algorithm: ALGORITHM
-training: {iterations: ITERATIONS, tasks_per_unit: 1, evaluate_every: 2}
+training: {iterations: ITERATIONS, tasks_per_unit: 1, evaluate_every: 2, overlap: OVERLAP}
 evaluation: {num_tasks: 4}
 """
 
+PEARL = "{name: pearl, num_train_tasks: 6, initial_episodes: 2, gradient_steps: 3, hidden_dim: 16, encoder_dim: 8}"
 ALGORITHMS = {
     "maml": "{name: maml, tasks_per_iteration: 6, num_streams: 3, outer_steps: 2}",
     "rl2": "{name: rl2, tasks_per_iteration: 6, hidden_dim: 16, lr_decay_iterations: 5}",
+    "pearl": PEARL,
+    "pearl with overlap": PEARL,
 }
 
 
@@ -36,6 +40,7 @@ def _ray() -> Iterator[None]:
 def config_for(folder: Path, algorithm: str, iterations: int) -> RunConfig:
     folder.mkdir(exist_ok=True)
     text = CONFIG.replace("ITERATIONS", str(iterations)).replace("ALGORITHM", ALGORITHMS[algorithm])
+    text = text.replace("OVERLAP", str("overlap" in algorithm).lower())
     (folder / "config.yaml").write_text(text)
     return load_config(folder / "config.yaml")
 
@@ -69,3 +74,17 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(tmp_path, algorithm)
     train(config_for(tmp_path / "c", algorithm, 2), tmp_path / "halved", executor_of(2))
     train(config_for(tmp_path / "c", algorithm, 4), tmp_path / "halved", executor_of(0), resume=True)
     assert outcome(tmp_path / "straight", 4) == outcome(tmp_path / "halved", 4)
+
+
+def test_with_overlap_trials_are_one_update_old_from_the_third_iteration_on(tmp_path):
+    train(config_for(tmp_path / "c", "pearl with overlap", 4), tmp_path / "run", executor_of(2))
+    _, records = outcome(tmp_path / "run", 4)
+    assert [r["weights_lag"] for r in records if r["kind"] == "train"] == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "rl2"])
+def test_overlap_is_refused_where_the_algorithm_learns_from_its_newest_policy_alone(tmp_path, algorithm):
+    config = config_for(tmp_path / "c", algorithm, 1)
+    overlapping = config.model_copy(update={"training": config.training.model_copy(update={"overlap": True})})
+    with pytest.raises(ConfigError, match="newest policy alone"):
+        train(overlapping, tmp_path / "run", executor_of(0))

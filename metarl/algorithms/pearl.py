@@ -85,7 +85,7 @@ class Config(BaseModel):
 class PEARL:
     """The Algorithm: replay, encoder, actor and critics."""
 
-    max_lag = 0
+    max_lag = 1
 
     def __init__(self, config: Config, spaces: Spaces, device: torch.device, seed: int):
         if spaces.discrete:
