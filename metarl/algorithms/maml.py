@@ -32,7 +32,7 @@ from torch import Tensor
 
 from metarl.algorithms.base import Spaces
 from metarl.algorithms.optimiser import load_moments, moments_of
-from metarl.algorithms.tensors import RoundTensors
+from metarl.algorithms.tensors import RoundTensors, to_tensor
 from metarl.experience import Extras, Round, RoundPlan, Transition, Trial, TrialPlan, Weights
 from metarl.nets.mlp_policy import MLPPolicy
 from metarl.ops import functional_sgd as sgd_ops
@@ -129,7 +129,7 @@ class MAMLPolicy:
     net: MLPPolicy
 
     def begin_trial(self, weights: Weights, num_tasks: int, num_streams: int, rng: np.random.Generator) -> MAMLState:
-        rates = rates_of(self.config, self.net, {n: torch.as_tensor(np.array(v)) for n, v in weights.items()})
+        rates = rates_of(self.config, self.net, {n: to_tensor(v) for n, v in weights.items()})
         theta = {name: weights[name] for name in rates}
         params = {name: np.repeat(value[None], num_tasks, axis=0) for name, value in theta.items()}
         return MAMLState(params, {name: rate.numpy() for name, rate in rates.items()})
@@ -159,12 +159,12 @@ class MAMLPolicy:
         if not adapt:
             return state, derived
         data = RoundTensors.of([Round(**{**vars(round_), "derived": derived})], torch.device("cpu"))
-        params = {name: torch.from_numpy(value).requires_grad_() for name, value in state.params.items()}
+        params = {name: to_tensor(value).requires_grad_() for name, value in state.params.items()}
         log_prob = data.log_prob(self.net.distribution(params, data.observations))
         objective = INNER_OBJECTIVES[self.config.inner_objective]
         loss = objective(log_prob, log_prob.detach(), data.advantages, data.mask).sum()
         grads = sgd_ops.gradient(loss, params)
-        rates = {name: torch.from_numpy(rate) for name, rate in state.rates.items()}
+        rates = {name: to_tensor(rate) for name, rate in state.rates.items()}
         with torch.no_grad():
             adapted = {name: value.numpy() for name, value in sgd(params, grads, rates).items()}
         return MAMLState(adapted, state.rates), derived
@@ -172,7 +172,7 @@ class MAMLPolicy:
     def _advantages(self, round_: Round) -> np.ndarray:
         r, c = round_, self.config
         arrays = (r.observations, r.rewards, r.mask, r.truncated, r.last_observations)
-        o, rewards, mask, truncated, last_o = (torch.from_numpy(array) for array in arrays)
+        o, rewards, mask, truncated, last_o = (to_tensor(array) for array in arrays)
         settings = (c.gamma, c.gae_lambda, c.bootstrap_truncated)
         return linear_baseline_advantages(o, rewards, mask, truncated, last_o, *settings).float().numpy()
 

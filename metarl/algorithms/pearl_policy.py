@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from metarl.algorithms.tensors import to_tensor
 from metarl.experience import Extras, Round, Transition, Weights
 from metarl.nets.relu_mlp import ReluMLP
 from metarl.ops.latents import Evidence, posterior
@@ -89,8 +90,8 @@ class PEARLPolicy:
 
     def _evidence(self, state: PEARLState, round_: Round) -> Evidence:
         """What the round's real transitions say about z, for every row."""
-        params = {name: torch.from_numpy(np.array(state.weights[name])) for name in encoder_names(self.encoder)}
-        features = torch.from_numpy(context_features(round_, self.next_observation))
+        params = {name: to_tensor(state.weights[name]) for name in encoder_names(self.encoder)}
+        features = to_tensor(context_features(round_, self.next_observation))
         with torch.no_grad():
             mu, var = encode(self.encoder, params, features)
         mask = torch.from_numpy(round_.mask.reshape(len(features), -1, 1)).float()

@@ -241,7 +241,7 @@ class RL2:
         targets = (returns - float(weights["value.mean"][0])) / float(weights["value.std"][0])
 
         def to(x: Tensor) -> Tensor:
-            return x.transpose(0, 1).contiguous().to(self.device)
+            return x.transpose(0, 1).clone(memory_format=torch.contiguous_format).to(self.device)
 
         actions = to(torch.from_numpy(s.actions))
         behaviour: Distribution

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from metarl.algorithms.sequences import Sequences
+from metarl.algorithms.tensors import to_tensor
 from metarl.experience import Extras, Round, Transition, Trial, Weights
 from metarl.nets.recurrent_policy import Memory, Memoryless, RecurrentPolicy
 from metarl.ops.returns import generalised_advantages, standardise
@@ -197,11 +198,11 @@ def fine_tune(settings: FineTuning, net: RecurrentPolicy, state: RL2State, round
     tuned = []
     for k in range(K):
         data = Sequences.of([Trial(0, (), (_task(round_, k),), 0)])
-        inputs = torch.from_numpy(sequence_inputs(state.weights, net, data)).transpose(0, 1)
+        inputs = to_tensor(sequence_inputs(state.weights, net, data)).transpose(0, 1)
         actions = torch.from_numpy(data.actions).transpose(0, 1)
         T = len(inputs)
         given = (advantages[k, :, :T].T[None], mask[k, :, :T].T[None])
-        params = {n: torch.from_numpy(np.array(value)).requires_grad_() for n, value in weights[k].items()}
+        params = {n: to_tensor(value).requires_grad_() for n, value in weights[k].items()}
         old_log_prob: Tensor | None = None
         for _ in range(settings.steps):
             distribution, _ = net.forward(params, inputs)

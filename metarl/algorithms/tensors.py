@@ -14,6 +14,12 @@ from metarl.ops.distributions import Categorical, Distribution, Gaussian
 from metarl.ops.returns import masked_mean
 
 
+def to_tensor(array: np.ndarray, device: torch.device | None = None) -> Tensor:
+    """A copy in torch's own memory: arrived arrays are read-only, and the last bits of a small matrix product depend
+    on how its operands are aligned, which NumPy leaves to chance."""
+    return torch.tensor(array, device=device)
+
+
 @dataclass(frozen=True)
 class RoundTensors:
     """One round on the learner's device, tasks first."""
@@ -31,7 +37,7 @@ class RoundTensors:
         """Join the same round of several units along the task axis."""
 
         def join(arrays: list[np.ndarray]) -> Tensor:
-            return torch.as_tensor(np.concatenate(arrays), device=device)  # copies: arrived arrays are read-only
+            return to_tensor(np.concatenate(arrays), device)
 
         mask = join([r.mask for r in rounds]).float()
         actions = join([r.actions for r in rounds]).flatten(1, 2)
