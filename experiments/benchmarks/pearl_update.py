@@ -1,0 +1,167 @@
+"""One gradient step of PEARL against the same update written plainly, at the paper's sizes.
+
+16 tasks x 256 transitions, contexts of 100, observations 17, actions 6, latent 5, nets of 3 x 300, encoder 3 x 200. The
+plain version is what one writes first: modules, two critics one after the other, one backward pass and one Adam per
+loss. Both see the same numbers, and their gradients are compared; then they run in turn in this process. The last line
+is one JSON object.
+
+    python experiments/benchmarks/pearl_update.py [--device cuda] [--repeats 9]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from metarl.algorithms.base import Spaces
+from metarl.algorithms.pearl import PEARL, Config
+from metarl.algorithms.pearl_policy import LOG_STD_RANGE, MIN_VAR
+from metarl.replay import Batch
+
+K, B, C, OBS, ACTIONS, LATENT = 16, 256, 100, 17, 6, 5
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in itertools.pairwise(sizes):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Plain:
+    """The same losses by modules, each with its own backward pass."""
+
+    def __init__(self, pearl: PEARL):
+        self.config, device = pearl.config, pearl.device
+        self.actor = mlp(*pearl.actor.sizes).to(device)
+        self.encoder = mlp(*pearl.encoder.sizes).to(device)
+        self.critics = [mlp(*pearl.critics.sizes).to(device) for _ in range(2)]
+        self.targets = [mlp(*pearl.critics.sizes).to(device) for _ in range(2)]
+        named = [(self.actor, "actor", None), (self.encoder, "encoder", None)]
+        named += [(net, "critics", i) for nets in (self.critics, self.targets) for i, net in enumerate(nets)]
+        for net, name, member in named:
+            linears = [layer for layer in net if isinstance(layer, nn.Linear)]
+            for i, layer in enumerate(linears):
+                w, b = pearl._params[f"{name}.w{i}"], pearl._params[f"{name}.b{i}"]
+                layer.weight.data = (w if member is None else w[member]).T.clone()
+                layer.bias.data = (b if member is None else b[member]).clone()
+        lr = pearl.config.lr
+        critic_parameters = [p for net in (*self.critics, self.encoder) for p in net.parameters()]
+        self.critic_optimiser = torch.optim.Adam(critic_parameters, lr=lr)
+        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), lr=lr)
+
+    def sample(self, observations: Tensor, z: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_std = self.actor(torch.cat([observations, z], dim=-1)).chunk(2, dim=-1)
+        normal = torch.distributions.Normal(mean, log_std.clamp(*LOG_STD_RANGE).exp())
+        u = mean + normal.scale * noise
+        log_slope = 2 * (torch.log(torch.tensor(2.0)) - u - nn.functional.softplus(-2 * u))
+        return torch.tanh(u), (normal.log_prob(u) - log_slope).sum(-1)
+
+    def step(self, batch: Batch, context: Tensor, noise: Tensor) -> None:
+        c = self.config
+        mu, raw = self.encoder(context).chunk(2, dim=-1)
+        precision = 1 / (nn.functional.softplus(raw) + MIN_VAR)
+        var = 1 / (1 + precision.sum(1))
+        mean = var * (mu * precision).sum(1)
+        z = mean[:, None] + var.sqrt()[:, None] * noise[..., 2 * ACTIONS :]
+        next_action, next_log_prob = self.sample(batch.next_observations, z, noise[..., :ACTIONS])
+        next_inputs = torch.cat([batch.next_observations, next_action, z], dim=-1)
+        next_q = torch.min(self.targets[0](next_inputs), self.targets[1](next_inputs))[..., 0]
+        soft = next_q - c.temperature * next_log_prob
+        y = (c.reward_scale * batch.rewards + c.gamma * (1 - batch.terminated) * soft).detach()
+        inputs = torch.cat([batch.observations, batch.actions, z], dim=-1)
+        loss = sum(((critic(inputs)[..., 0] - y) ** 2).mean() for critic in self.critics)
+        kl = 0.5 * (var + mean**2 - 1 - var.log()).sum(-1).mean()
+        self.critic_optimiser.zero_grad()
+        (loss + c.kl_weight * kl).backward()
+        z = z.detach()
+        action, log_prob = self.sample(batch.observations, z, noise[..., ACTIONS : 2 * ACTIONS])
+        inputs = torch.cat([batch.observations, action, z], dim=-1)
+        q = torch.min(self.critics[0](inputs), self.critics[1](inputs))[..., 0]
+        actor_parameters = list(self.actor.parameters())
+        gradients = torch.autograd.grad((c.temperature * log_prob - q).mean(), actor_parameters)
+        for parameter, gradient in zip(actor_parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.critic_optimiser.step()
+        self.actor_optimiser.step()
+        with torch.no_grad():
+            for critic, target in zip(self.critics, self.targets, strict=True):
+                for new, old in zip(critic.parameters(), target.parameters(), strict=True):
+                    old.lerp_(new, c.target_rate)
+
+
+def make_data(device: torch.device) -> tuple[Batch, list[Tensor], Tensor]:
+    g = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(K, *shape, generator=g).to(device)
+
+    batch = Batch(
+        normal(B, OBS), normal(B, ACTIONS).tanh(), normal(B), normal(B, OBS), torch.zeros(K, B, device=device)
+    )
+    return batch, [normal(C, OBS + ACTIONS + 1)], normal(B, 2 * ACTIONS + LATENT)
+
+
+def median_ms_in_turn(functions: list[Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
+    """Median milliseconds of each function, run A B C A B C ... after a warm-up."""
+    times: list[list[float]] = [[] for _ in functions]
+    for i in range(repeats + 2):
+        for function, measured in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if i > 1:
+                measured.append(1e3 * (time.perf_counter() - start))
+    return [statistics.median(t) for t in times]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=9)
+    arguments = parser.parse_args()
+    device, spaces = torch.device(arguments.device), Spaces(OBS, ACTIONS)
+    full, half = (PEARL(Config(autocast=on, num_train_tasks=1), spaces, device, 0) for on in (False, True))
+    batch, contexts, noise = make_data(device)
+    plain = Plain(full)
+    full.step(batch, contexts, noise)
+    plain.step(batch, contexts[0], noise)
+    for name, net in (("actor", plain.actor), ("encoder", plain.encoder), ("critics", plain.critics[0])):
+        for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.Linear)):
+            ours, expected = full._params[f"{name}.w{i}"].grad, layer.weight.grad
+            assert ours is not None
+            assert expected is not None
+            ours = ours[0] if ours.ndim == 3 else ours
+            error = float((ours.T - expected).norm() / expected.norm())
+            assert error < 1e-3, f"{name}.w{i}: the two gradients differ by {error:.0e}"
+    plain_ms, full_ms, half_ms = median_ms_in_turn(
+        [
+            lambda: plain.step(batch, contexts[0], noise),
+            lambda: full.step(batch, contexts, noise),
+            lambda: half.step(batch, contexts, noise),
+        ],
+        arguments.repeats,
+        device,
+    )
+    result = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "plain_ms": round(plain_ms, 1),
+        "float32_ms": round(full_ms, 1),
+        "bfloat16_ms": round(half_ms, 1),
+        "speedup_float32": round(plain_ms / full_ms, 3),
+        "speedup_bfloat16": round(plain_ms / half_ms, 3),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
