@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import gymnasium
 import numpy as np
@@ -18,6 +18,19 @@ from metarl.experience import Extras, Round, Transition, Trial, TrialPlan, Weigh
 from metarl.tasks import Task, TaskDistribution
 
 State = TypeVar("State")
+Context = Literal["own", "blank", "shuffled"]
+
+
+def check_context(context: Context, num_tasks: int) -> None:
+    """For ablations at test (no context, or another task's): ConfigError where there is no other task."""
+    if context == "shuffled" and num_tasks < 2:
+        raise ConfigError("algorithm.context = 'shuffled' needs two tasks or more in every unit: choose other --tasks")
+
+
+def refuse_to_train_with(context: Context) -> None:
+    """ConfigError unless the policy sees its own context, as learning assumes."""
+    if context != "own":
+        raise ConfigError(f"algorithm.context = {context!r} is for evaluations; training needs 'own'")
 
 
 @dataclass(frozen=True)

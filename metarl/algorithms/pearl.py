@@ -31,7 +31,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from metarl.algorithms.base import Spaces
+from metarl.algorithms.base import Context, Spaces, refuse_to_train_with
 from metarl.algorithms.optimiser import load_moments, moments_of
 from metarl.algorithms.pearl_policy import LOG_STD_RANGE, PEARLPolicy, encode
 from metarl.errors import ConfigError
@@ -80,6 +80,7 @@ class Config(BaseModel):
     contrastive_weight: float = Field(0.0, ge=0)
     contrastive_temperature: float = Field(1.0, gt=0)
     autocast: bool = Field(False, description="matrix products in bfloat16")
+    context: Context = Field("own", description="what the belief is worth, in evaluations: blank, or another task's")
 
 
 class PEARL:
@@ -116,7 +117,7 @@ class PEARL:
     @property
     def policy(self) -> PEARLPolicy:
         c = self.config
-        return PEARLPolicy(self.actor, self.encoder, c.latent_dim, c.context_size, c.next_observation)
+        return PEARLPolicy(self.actor, self.encoder, c.latent_dim, c.context_size, c.next_observation, c.context)
 
     def tasks(self, distribution: TaskDistribution, seed: int, iteration: int) -> tuple[Task, ...]:
         """The whole pool at first, then some of it."""
@@ -146,6 +147,7 @@ class PEARL:
 
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
         """Store the trials, then `gradient_steps` steps."""
+        refuse_to_train_with(self.config.context)
         prior_rounds = len(trials[0].rounds) if self._num_updates == 0 else self.config.prior_episodes
         for trial in trials:
             for k, task in enumerate(trial.tasks):

@@ -6,11 +6,11 @@ Letters: K task, N stream, B = K N rows, T steps, C context features, O observat
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
 
+from metarl.algorithms.base import Context, check_context
 from metarl.algorithms.tensors import to_tensor
 from metarl.experience import Extras, Round, Transition, Weights
 from metarl.nets.relu_mlp import ReluMLP
@@ -47,9 +47,10 @@ class PEARLPolicy:
     latent_dim: int
     context_size: int
     next_observation: bool  # whether the context holds it
-    context: Literal["own", "blank", "shuffled"] = "own"
+    context: Context = "own"  # blank stays at the prior, shuffled believes another task's evidence
 
     def begin_trial(self, weights: Weights, num_tasks: int, num_streams: int, rng: np.random.Generator) -> PEARLState:
+        check_context(self.context, num_tasks)
         shape = (num_tasks * num_streams, self.latent_dim)
         none = Evidence(torch.zeros(shape), torch.zeros(shape), torch.zeros(shape[0], 1))
         prior = Belief(np.zeros(shape, np.float32), np.ones(shape, np.float32))

@@ -31,11 +31,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from metarl.algorithms.base import Spaces
+from metarl.algorithms.base import Context, Spaces, refuse_to_train_with
 from metarl.algorithms.optimiser import load_moments, moments_of
-from metarl.algorithms.rl2_policy import Context, FineTuning, RL2Policy, net_of, sequence_inputs
+from metarl.algorithms.rl2_policy import FineTuning, RL2Policy, net_of, sequence_inputs
 from metarl.algorithms.sequences import Sequences, last_derived
-from metarl.errors import ConfigError
 from metarl.experience import RoundPlan, Trial, TrialPlan
 from metarl.nets.gru import GRU
 from metarl.nets.lstm import LSTM
@@ -205,8 +204,7 @@ class RL2:
 
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
         """`epochs` passes of PPO over the trials, then the normalisers move."""
-        if self.config.context != "own":
-            raise ConfigError(f"algorithm.context = {self.config.context!r} is for evaluations; training needs 'own'")
+        refuse_to_train_with(self.config.context)
         sequences = Sequences.of(trials)
         if self._num_updates == 0:  # the critic's first errors would be of the size of the returns
             self._move_value_normaliser(self._tensors(sequences, trials)[1])

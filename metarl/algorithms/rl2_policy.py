@@ -6,20 +6,18 @@ Letters: K task, N stream, B = K N rows, T steps of a trial, I input, O observat
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.algorithms.base import Context, check_context
 from metarl.algorithms.sequences import Sequences
 from metarl.algorithms.tensors import to_tensor
 from metarl.experience import Extras, Round, Transition, Trial, Weights
 from metarl.nets.recurrent_policy import Memory, Memoryless, RecurrentPolicy
 from metarl.ops.returns import generalised_advantages, standardise
 from metarl.ops.surrogates import likelihood_ratio
-
-Context = Literal["own", "blank", "shuffled"]
 
 _INPUT_LIMIT = 10.0  # normalised inputs are clipped to this
 _PREFIX = "net."
@@ -100,6 +98,7 @@ class RL2Policy:
         return isinstance(self.net.core, Memoryless)
 
     def begin_trial(self, weights: Weights, num_tasks: int, num_streams: int, rng: np.random.Generator) -> RL2State:
+        check_context(self.context, num_tasks)
         B = num_tasks * num_streams
         prepared = self.net.prepared(net_of(weights))
         previous = np.zeros((B, self.net.action_dim + 1), np.float32)

@@ -214,6 +214,16 @@ def test_the_context_holds_the_next_observation_where_asked_for():
     assert np.isfinite(metrics["critic_loss"])
 
 
+def test_a_blank_context_stays_at_the_prior_and_a_shuffled_one_believes_the_other_tasks_evidence():
+    distribution = load_distribution("PointGoal")
+    own, blank, shuffled = (
+        trials_of(learner(context=context), distribution).rounds[1].derived["belief_mean"]
+        for context in ("own", "blank", "shuffled")
+    )
+    assert (blank == 0).all()
+    np.testing.assert_array_equal(shuffled, own[::-1])  # of two tasks
+
+
 # --- collection ---
 
 

@@ -314,6 +314,12 @@ def test_a_context_means_nothing_to_a_policy_without_memory():
     np.testing.assert_array_equal(own, blank)
 
 
+def test_shuffling_needs_another_task():
+    unit = Unit(0, tasks_of([9]), learner().plan(HORIZON, evaluation=True), (0, 0, 0))
+    with pytest.raises(ConfigError, match="needs two tasks or more"):
+        LocalExecutor(Stops(), learner(context="shuffled").policy).collect([unit], learner().weights(), 0)
+
+
 def test_training_with_a_context_that_is_for_evaluations_is_refused():
     with pytest.raises(ConfigError, match="is for evaluations"):
         learner(context="blank").update(collect(learner()))

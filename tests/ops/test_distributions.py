@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Independent, Normal, kl_divergence
 
-from metarl.ops.distributions import Categorical, Gaussian
+from metarl.ops.distributions import Categorical, Gaussian, squashed_sample
 
 
 def gaussians() -> tuple[Gaussian, Gaussian]:
@@ -56,3 +56,22 @@ def test_fisher_product_is_the_hessian_of_the_kl_at_equality(kind):
     expected = torch.autograd.grad(gradients, list(moving), list(tangent))
     for product, hessian in zip(p.fisher_product(tangent, weight), expected, strict=True):
         torch.testing.assert_close(product, hessian)
+
+
+def test_a_squashed_sample_has_the_density_of_a_transformed_normal():
+    g = torch.Generator().manual_seed(0)
+    mean, log_std, noise = (torch.randn(5, 3, generator=g, dtype=torch.float64) for _ in range(3))
+    action, log_prob = squashed_sample(mean, log_std, noise)
+    normal = torch.distributions.Normal(mean, log_std.exp())
+    squashed = torch.distributions.TransformedDistribution(normal, torch.distributions.TanhTransform(cache_size=1))
+    torch.testing.assert_close(action, torch.tanh(mean + log_std.exp() * noise))
+    torch.testing.assert_close(log_prob, squashed.log_prob(action).sum(-1))
+
+
+def test_a_squashed_sample_far_out_keeps_a_finite_density_and_gradient():
+    mean = torch.full((1, 1), 50.0, requires_grad=True)
+    action, log_prob = squashed_sample(mean, torch.zeros(1, 1), torch.zeros(1, 1))
+    (log_prob.sum() + action.sum()).backward()
+    assert torch.isfinite(log_prob).all()
+    assert mean.grad is not None
+    assert torch.isfinite(mean.grad).all()
