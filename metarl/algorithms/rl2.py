@@ -69,6 +69,7 @@ class Config(BaseModel):
     num_heads: int = Field(4, ge=1, description="transformer")
     init_std: float = Field(0.6, gt=0, description="of half the action range")
     min_std: float = Field(0.05, gt=0)
+    squash_mean: bool = Field(True, description="means within the action range, by tanh; false where it is unbounded")
     gamma: float = Field(0.97, gt=0, le=1)
     gae_lambda: float = Field(0.9, ge=0, le=1)
     lr: float = Field(1e-3, gt=0)
@@ -121,6 +122,7 @@ def make_net(config: Config, spaces: Spaces) -> RecurrentPolicy:
         config.head_dim,
         config.init_std,
         config.min_std,
+        config.squash_mean,
     )
 
 

@@ -103,6 +103,7 @@ class RecurrentPolicy:
     head_dim: int
     init_std: float
     min_std: float
+    squash_mean: bool = True  # beyond the action range noise is clipped away, and exploration with it
 
     @staticmethod
     def encoded_dim(encoded_obs_dim: int) -> int:
@@ -161,6 +162,7 @@ class RecurrentPolicy:
         values = linear(critic_hidden, params["critic.w1"], params["critic.b1"])[..., 0]
         if self.discrete:
             return Categorical(output), values
+        output = torch.tanh(output) if self.squash_mean else output
         return Gaussian(output, params["log_std"].clamp_min(math.log(self.min_std))), values
 
     def _encoder(self, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -192,15 +194,17 @@ class RecurrentPolicy:
         return output, encoded[:, : self.encoded_obs_dim], memory
 
     def heads(
-        self, prepared: Mapping[str, np.ndarray], output: np.ndarray, encoded_obs: np.ndarray
+        self, prepared: Mapping[str, np.ndarray], core: np.ndarray, encoded_obs: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Means or logits [B, A] and values [B]."""
-        hidden = np.concatenate((output, encoded_obs), axis=1) @ prepared["heads.w0"].T
+        hidden = np.concatenate((core, encoded_obs), axis=1) @ prepared["heads.w0"].T
         hidden += prepared["heads.b0"]
         np.tanh(hidden, out=hidden)
-        mean = hidden[:, : self.head_dim] @ prepared["policy.w1"].T + prepared["policy.b1"]
+        output = hidden[:, : self.head_dim] @ prepared["policy.w1"].T + prepared["policy.b1"]
+        if self.squash_mean and not self.discrete:
+            np.tanh(output, out=output)
         values = hidden[:, self.head_dim :] @ prepared["critic.w1"].T + prepared["critic.b1"]
-        return mean, values[:, 0]
+        return output, values[:, 0]
 
     def log_std(self, weights: Mapping[str, np.ndarray]) -> np.ndarray:
         """[A] float32, with the floor applied."""
