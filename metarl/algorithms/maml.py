@@ -267,9 +267,11 @@ class MAML:
             return self._reptile_direction(chunk)
         query, adaptation = chunk.rounds[-1], self._adapt(chunk.rounds[:-1], chunk.credit)
         distribution = self.net.distribution(adaptation.adapted, query.observations)
-        loss, kl = self._outer_loss(query, distribution).sum(), query.kl_from_behaviour(distribution).sum()
+        loss = self._outer_loss(query, distribution).sum()
+        with torch.no_grad():
+            kl = query.kl_from_behaviour(distribution).sum()
         w = sgd_ops.gradient(loss, adaptation.adapted)
-        return self._over_tasks(*adaptation.pull_back(w)), loss.detach(), kl.detach()
+        return self._over_tasks(*adaptation.pull_back(w)), loss.detach(), kl
 
     def _reptile_direction(self, chunk: Chunk) -> tuple[Params, Tensor, Tensor]:
         """(theta - theta_adapted) / alpha after a step on every round, the query's too; summed over tasks."""
