@@ -39,4 +39,11 @@ def num_processors() -> int:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(num_processors(), "metarl-learner", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(num_processors(), "metarl-learner", initializer=_single_threaded)
+
+
+def _single_threaded() -> None:
+    """One thread inside operations, for good: at its first operation a thread takes over what any other thread set
+    last, unless it has asked before. Two threads there and one here, and results would depend on who is free."""
+    torch.get_num_threads()
+    torch.set_num_threads(1)
