@@ -101,6 +101,33 @@ class Round:
     def num_steps(self) -> int:
         return int(self.lengths.sum())
 
+    @property
+    def next_observations(self) -> np.ndarray:
+        """The observation after every real step, [K, N, T, O]; after an episode's last one `last_observations`."""
+        after = np.roll(self.observations, -1, axis=2)
+        k, n = np.indices(self.lengths.shape)
+        after[k, n, self.lengths - 1] = self.last_observations
+        return after
+
+    def of_task(self, k: int) -> Round:
+        """The round of one task alone, K = 1."""
+        one = slice(k, k + 1)
+
+        def of(extras: Extras) -> Extras:
+            return {name: value[one] for name, value in extras.items()}
+
+        return Round(
+            self.observations[one],
+            self.actions[one],
+            self.rewards[one],
+            self.lengths[one],
+            self.terminated[one],
+            self.truncated[one],
+            self.last_observations[one],
+            of(self.extras),
+            of(self.derived),
+        )
+
 
 @dataclass(frozen=True)
 class Trial:

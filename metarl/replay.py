@@ -162,19 +162,14 @@ def _row_width(obs_dim: int, action_dim: int) -> int:
 
 def _rows(episodes: Round, k: int) -> Float[np.ndarray, "M D"]:
     """The real steps of row `k` as rows of the memory, stream by stream, each in the order of time."""
-    observations, lengths = episodes.observations[k], episodes.lengths[k]
-    N, T, _ = observations.shape
-    last = np.arange(N), lengths - 1
-    next_observations = np.roll(observations, -1, axis=1)
-    next_observations[last] = episodes.last_observations[k]
-    terminated = np.zeros((N, T), np.float32)
-    terminated[last] = episodes.terminated[k]
+    task = episodes.of_task(k)
+    terminated = np.zeros(task.rewards.shape, np.float32)
+    terminated[0, np.arange(task.lengths.shape[1]), task.lengths[0] - 1] = task.terminated[0]
     columns = [
-        observations,
-        episodes.actions[k],
-        next_observations,
-        episodes.rewards[k][..., None],
+        task.observations,
+        task.actions,
+        task.next_observations,
+        task.rewards[..., None],
         terminated[..., None],
     ]
-    rows = np.concatenate(columns, axis=2, dtype=np.float32)
-    return rows[np.arange(T) < lengths[:, None]]
+    return np.concatenate(columns, axis=3, dtype=np.float32)[task.mask]

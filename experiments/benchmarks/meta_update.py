@@ -12,11 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
+from _timing import median_ms_in_turn
 from torch.nn.functional import linear
 
 from metarl.algorithms.base import Spaces
@@ -81,20 +79,6 @@ def loop_meta_gradient(
         outer = -torch.minimum(ratio * advantages, clipped * advantages).mean() + config.inner_kl_coef * kl
         total = [t + g / K for t, g in zip(total, torch.autograd.grad(outer, list(params.values())), strict=True)]
     return total
-
-
-def median_ms_in_turn(functions: list[Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
-    """Median milliseconds of each function, run A B A B ... after a warm-up."""
-    times: list[list[float]] = [[] for _ in functions]
-    for i in range(repeats + 1):
-        for function, measured in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if i:
-                measured.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(t) for t in times]
 
 
 def main() -> None:

@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
+from _timing import median_ms_in_turn
 from torch import Tensor, nn
 
 from metarl.algorithms.base import Spaces
@@ -107,20 +105,6 @@ def make_data(device: torch.device) -> tuple[Batch, list[Tensor], Tensor]:
         normal(B, OBS), normal(B, ACTIONS).tanh(), normal(B), normal(B, OBS), torch.zeros(K, B, device=device)
     )
     return batch, [normal(C, OBS + ACTIONS + 1)], normal(B, 2 * ACTIONS + LATENT)
-
-
-def median_ms_in_turn(functions: list[Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
-    """Median milliseconds of each function, run A B C A B C ... after a warm-up."""
-    times: list[list[float]] = [[] for _ in functions]
-    for i in range(repeats + 2):
-        for function, measured in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if i > 1:
-                measured.append(1e3 * (time.perf_counter() - start))
-    return [statistics.median(t) for t in times]
 
 
 def main() -> None:

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
+from _timing import median_ms_in_turn
 
 from metarl.algorithms.base import Spaces
 from metarl.algorithms.rl2 import RL2, Config, TrialTensors
@@ -37,20 +35,6 @@ def make_data(rl2: RL2) -> TrialTensors:
     advantages, targets = (torch.randn(T, B, generator=g).to(rl2.device) for _ in range(2))
     mask = torch.ones(T, B, device=rl2.device)
     return TrialTensors(inputs, actions, distribution, distribution.log_prob(actions), advantages, targets, mask)
-
-
-def median_s_in_turn(functions: list[Callable[[], object]], repeats: int, device: torch.device) -> list[float]:
-    """Median seconds of each function, run A B A B ... after a warm-up."""
-    times: list[list[float]] = [[] for _ in functions]
-    for i in range(repeats + 1):
-        for function, measured in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if i:
-                measured.append(time.perf_counter() - start)
-    return [statistics.median(t) for t in times]
 
 
 def main() -> None:
@@ -81,14 +65,14 @@ def main() -> None:
         outputs, _ = bare(encoded)
         outputs.backward(cotangent)
 
-    epoch_s, bare_s = median_s_in_turn([epoch, bare_pass], arguments.repeats, device)
+    epoch_ms, bare_ms = median_ms_in_turn([epoch, bare_pass], arguments.repeats, device)
     result = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "core": arguments.core,
-        "samples_per_s": round(T * B / epoch_s),
-        "bare_samples_per_s": round(T * B / bare_s),
-        f"ratio_to_bare_{'lstm' if arguments.core == 'lstm' else 'gru'}": round(bare_s / epoch_s, 3),
+        "samples_per_s": round(1e3 * T * B / epoch_ms),
+        "bare_samples_per_s": round(1e3 * T * B / bare_ms),
+        f"ratio_to_bare_{'lstm' if arguments.core == 'lstm' else 'gru'}": round(bare_ms / epoch_ms, 3),
     }
     print(json.dumps(result))
 

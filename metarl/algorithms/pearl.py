@@ -38,12 +38,13 @@ from metarl.errors import ConfigError
 from metarl.experience import RoundPlan, Trial, TrialPlan
 from metarl.nets.relu_mlp import ReluMLP
 from metarl.ops.distributions import squashed_sample
+from metarl.ops.functional_sgd import leaves
 from metarl.ops.latents import contrastive_loss, gather_evidence, kl_from_standard_normal, posterior
 from metarl.ops.parallel import parallel_map, sum_in_order
 from metarl.replay import Batch, Replay
 from metarl.tasks import Task, TaskDistribution
 
-_LOG = logging.getLogger("metarl")
+_log = logging.getLogger(__name__)
 
 
 class Config(BaseModel):
@@ -108,7 +109,7 @@ class PEARL:
         self.replay = Replay(c.num_train_tasks, c.replay_capacity, O, A, device)
         self.contexts = Replay(c.num_train_tasks, c.context_capacity, O, A, device)
         megabytes = (self.replay.num_bytes + self.contexts.num_bytes) / 2**20
-        _LOG.info(
+        _log.info(
             "replay: %d tasks x %d transitions, %.0f MiB on %s", c.num_train_tasks, c.replay_capacity, megabytes, device
         )
         self._num_updates = 0
@@ -212,7 +213,7 @@ class PEARL:
         self, batch: Batch, contexts: list[Tensor], noise: Tensor, share: float
     ) -> tuple[list[Tensor], Tensor]:
         """Gradients of some tasks' share of the losses, and of the metrics."""
-        params = {name: value.detach().requires_grad_() for name, value in self._params.items()}
+        params = leaves(self._params)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
             loss, metrics = self._losses(params, batch, contexts, noise)
         gradients = torch.autograd.grad(share * loss, list(params.values()), allow_unused=True, materialize_grads=True)

@@ -14,7 +14,7 @@ from metarl.algorithms.base import Context, check_context
 from metarl.algorithms.tensors import to_tensor
 from metarl.experience import Extras, Round, Transition, Weights
 from metarl.nets.relu_mlp import ReluMLP
-from metarl.ops.latents import Evidence, posterior
+from metarl.ops.latents import Evidence, gather_evidence, posterior
 
 LOG_STD_RANGE = (-20.0, 2.0)
 MIN_VAR = 1e-7
@@ -91,18 +91,12 @@ class PEARLPolicy:
 
     def _evidence(self, state: PEARLState, round_: Round) -> Evidence:
         """What the round's real transitions say about z, for every row."""
-        params = {name: to_tensor(state.weights[name]) for name in encoder_names(self.encoder)}
+        mine = f"{self.encoder.name}."
+        params = {name: to_tensor(value) for name, value in state.weights.items() if name.startswith(mine)}
         features = to_tensor(context_features(round_, self.next_observation))
         with torch.no_grad():
             mu, var = encode(self.encoder, params, features)
-        mask = torch.from_numpy(round_.mask.reshape(len(features), -1, 1)).float()
-        precision = mask / var
-        return Evidence(precision.sum(1), (mu * precision).sum(1), mask.sum(1))
-
-
-def encoder_names(encoder: ReluMLP) -> list[str]:
-    """The names of its parameters."""
-    return [f"{encoder.name}.{kind}{i}" for i in range(len(encoder.sizes) - 1) for kind in "wb"]
+        return gather_evidence(mu, var, to_tensor(round_.mask.reshape(features.shape[:2])).float())
 
 
 def encode(
@@ -117,14 +111,6 @@ def context_features(round_: Round, next_observation: bool) -> np.ndarray:
     """(o, a, r) of every step, and o' where asked for: [B, T, C] float32. Padding is whatever it is."""
     parts = [round_.observations, round_.actions, round_.rewards[..., None]]
     if next_observation:
-        parts.append(next_observations(round_))
+        parts.append(round_.next_observations)
     joined = np.concatenate(parts, axis=-1)
     return joined.reshape(-1, *joined.shape[2:])
-
-
-def next_observations(round_: Round) -> np.ndarray:
-    """o_{t+1} [K, N, T, O]; after an episode's last real step its last observation."""
-    after = np.concatenate((round_.observations[:, :, 1:], round_.observations[:, :, -1:]), axis=2)
-    k, n = np.indices(round_.lengths.shape)
-    after[k, n, round_.lengths - 1] = round_.last_observations
-    return after

@@ -22,7 +22,7 @@ Letters: K task, N stream, B = K N rows, T steps of a trial, I input, O observat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +33,7 @@ from torch import Tensor
 
 from metarl.algorithms.base import Context, Spaces, refuse_to_train_with
 from metarl.algorithms.optimiser import load_moments, moments_of
-from metarl.algorithms.rl2_policy import FineTuning, RL2Policy, net_of, sequence_inputs
+from metarl.algorithms.rl2_policy import NET_PREFIX, FineTuning, RL2Policy, net_of, sequence_inputs
 from metarl.algorithms.sequences import Sequences, last_derived
 from metarl.experience import RoundPlan, Trial, TrialPlan
 from metarl.nets.gru import GRU
@@ -41,6 +41,7 @@ from metarl.nets.lstm import LSTM
 from metarl.nets.recurrent_policy import Core, Memoryless, RecurrentPolicy
 from metarl.nets.transformer import Transformer
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
+from metarl.ops.functional_sgd import leaves
 from metarl.ops.moments import Moments
 from metarl.ops.parallel import parallel_map, sum_in_order
 from metarl.ops.returns import generalised_advantages, standardise
@@ -196,12 +197,11 @@ class RL2:
         return TrialPlan(c.num_streams, horizon, (*supports * (c.episodes_per_trial - 1), query))
 
     def weights(self) -> dict[str, np.ndarray]:
-        weights = {f"net.{name}": value.detach().cpu().numpy().copy() for name, value in self._params.items()}
-        use = (("inputs", self._inputs, self.config.normalise_inputs), ("value", self._values, True))
-        for name, moments, is_used in use:
-            is_used = is_used and bool(moments.num > 0)
-            mean, std = (moments.mean, moments.std()) if is_used else (moments.mean * 0, moments.mean * 0 + 1)
-            weights |= {f"{name}.mean": mean.float().numpy().copy(), f"{name}.std": std.float().numpy().copy()}
+        weights = {NET_PREFIX + name: value.detach().cpu().numpy().copy() for name, value in self._params.items()}
+        unused = Moments.empty(len(self._inputs.mean), torch.device("cpu"))
+        inputs = self._inputs if self.config.normalise_inputs else unused
+        for name, moments in (("inputs", inputs), ("value", self._values)):
+            weights[f"{name}.mean"], weights[f"{name}.std"] = scale_of(moments)
         return weights
 
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
@@ -214,14 +214,10 @@ class RL2:
         self._set_lr()
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self._num_updates) % 2**63)
         records: list[dict[str, float]] = []
-        for _ in range(self.config.epochs):
-            for rows in torch.randperm(len(sequences.mask), generator=generator).chunk(self.config.minibatches):
-                records.append(self._step(data[rows.to(self.device)]))
-                if self.config.max_kl is not None and records[-1]["kl"] > self.config.max_kl:
-                    break
-            else:
-                continue
-            break
+        for rows in self._minibatches(len(sequences.mask), generator):
+            records.append(self._step(data[rows.to(self.device)]))
+            if self.config.max_kl is not None and records[-1]["kl"] > self.config.max_kl:
+                break
         metrics = {name: float(np.mean([record[name] for record in records])) for name in records[0]}
         metrics |= {"kl": records[-1]["kl"], "gradient_steps": float(len(records))}
         values = torch.from_numpy(sequences.extras["value"])[torch.from_numpy(sequences.mask)]
@@ -232,6 +228,10 @@ class RL2:
         self._move_value_normaliser(returns)
         self._num_updates += 1
         return metrics
+
+    def _minibatches(self, num_trials: int, generator: torch.Generator) -> Iterator[Tensor]:
+        for _ in range(self.config.epochs):
+            yield from torch.randperm(num_trials, generator=generator).chunk(self.config.minibatches)
 
     def _tensors(self, s: Sequences, trials: Sequence[Trial]) -> tuple[TrialTensors, Tensor]:
         """The learner's data, and the critic's targets on all real steps in the rewards' own units."""
@@ -281,7 +281,7 @@ class RL2:
         """Gradients of some trials' share of the minibatch's loss, and the share's metrics [5]."""
         c = self.config
         share = data.mask.sum() / total
-        params = {name: value.detach().requires_grad_() for name, value in self._params.items()}
+        params = leaves(self._params)
         distribution, values = self.net.forward(params, data.inputs, c.bptt_steps)
         log_prob = distribution.log_prob(data.actions)
         batch = (log_prob[None], data.old_log_prob[None], data.advantages[None], data.mask[None])
@@ -310,10 +310,9 @@ class RL2:
         """Take these targets in; the critic's last layer is corrected so that its values stay the same (PopArt)."""
         if not self.config.normalise_values:
             return
-        before = self.weights()
+        before = scale_of(self._values)
         self._values = self._values.forgetting(_VALUE_MEMORY).including(returns[:, None])
-        after = self.weights()
-        old_mean, old_std, mean, std = (float(w[f"value.{x}"][0]) for w in (before, after) for x in ("mean", "std"))
+        old_mean, old_std, mean, std = (float(x[0]) for x in (*before, *scale_of(self._values)))
         with torch.no_grad():
             self._params["critic.w1"].mul_(old_std / std)
             self._params["critic.b1"].mul_(old_std / std).add_((old_mean - mean) / std)
@@ -335,6 +334,11 @@ class RL2:
             Moments(*(state[f"{name}.{field}"].clone() for field in Moments._fields)) for name in ("inputs", "values")
         )
         self.seed, self._num_updates = int(state["seed"]), int(state["num_updates"])
+
+
+def scale_of(moments: Moments) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation as acting uses them, float32; 0 and 1 before anything was seen."""
+    return moments.mean.float().numpy().copy(), moments.std().float().numpy().copy()
 
 
 def build(config: Config, spaces: Spaces, device: torch.device, seed: int) -> RL2:

@@ -16,11 +16,12 @@ from metarl.algorithms.sequences import Sequences
 from metarl.algorithms.tensors import to_tensor
 from metarl.experience import Extras, Round, Transition, Trial, Weights
 from metarl.nets.recurrent_policy import Memory, Memoryless, RecurrentPolicy
+from metarl.ops.functional_sgd import leaves, sgd
 from metarl.ops.returns import generalised_advantages, standardise
 from metarl.ops.surrogates import likelihood_ratio
 
 _INPUT_LIMIT = 10.0  # normalised inputs are clipped to this
-_PREFIX = "net."
+NET_PREFIX = "net."
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class RL2Policy:
 
 def net_of(weights: Weights) -> dict[str, np.ndarray]:
     """The net's parameters among the weights, by the net's own names."""
-    return {n.removeprefix(_PREFIX): value for n, value in weights.items() if n.startswith(_PREFIX)}
+    return {n.removeprefix(NET_PREFIX): value for n, value in weights.items() if n.startswith(NET_PREFIX)}
 
 
 def fine_tune(settings: FineTuning, net: RecurrentPolicy, state: RL2State, round_: Round, derived: Extras) -> RL2State:
@@ -196,12 +197,13 @@ def fine_tune(settings: FineTuning, net: RecurrentPolicy, state: RL2State, round
     advantages = standardise(advantages, mask)
     tuned = []
     for k in range(K):
-        data = Sequences.of([Trial(0, (), (_task(round_, k),), 0)])
+        data = Sequences.of([Trial(0, (), (round_.of_task(k),), 0)])
         inputs = to_tensor(sequence_inputs(state.weights, net, data)).transpose(0, 1)
         actions = torch.from_numpy(data.actions).transpose(0, 1)
         T = len(inputs)
         given = (advantages[k, :, :T].T[None], mask[k, :, :T].T[None])
-        params = {n: to_tensor(value).requires_grad_() for n, value in weights[k].items()}
+        params = leaves({name: to_tensor(value) for name, value in weights[k].items()})
+        rates = dict.fromkeys(params, torch.tensor(settings.lr))
         old_log_prob: Tensor | None = None
         for _ in range(settings.steps):
             distribution, _ = net.forward(params, inputs)
@@ -209,13 +211,6 @@ def fine_tune(settings: FineTuning, net: RecurrentPolicy, state: RL2State, round
             old_log_prob = log_prob.detach() if old_log_prob is None else old_log_prob
             loss = likelihood_ratio(log_prob, old_log_prob, *given).sum()
             grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
-            moved = {n: (p - settings.lr * g).detach() for (n, p), g in zip(params.items(), grads, strict=True)}
-            params = {n: p.requires_grad_() for n, p in moved.items()}
+            params = leaves(sgd(params, dict(zip(params, grads, strict=True)), rates))
         tuned.append({n: p.detach().numpy() for n, p in params.items()})
     return replace(state, tuned=tuple(tuned), nets=tuple(net.prepared(weights) for weights in tuned))
-
-
-def _task(round_: Round, k: int) -> Round:
-    """The round of one task alone."""
-    arrays = {n: v[k : k + 1] for n, v in vars(round_).items() if n not in ("extras", "derived")}
-    return Round(**arrays, extras={n: v[k : k + 1] for n, v in round_.extras.items()})

@@ -20,11 +20,13 @@ class Evidence(NamedTuple):
     number: Float[Tensor, "*batch 1"]  # of factors
 
 
-def gather_evidence(mu: Float[Tensor, "*batch C Z"], var: Float[Tensor, "*batch C Z"]) -> Evidence:
-    """Sums over the context axis; their order does not matter."""
-    precision = 1 / var
-    number = torch.full_like(mu[..., 0, :1], mu.shape[-2])
-    return Evidence(precision.sum(-2), (mu * precision).sum(-2), number)
+def gather_evidence(
+    mu: Float[Tensor, "*batch C Z"], var: Float[Tensor, "*batch C Z"], mask: Float[Tensor, "*batch C"] | None = None
+) -> Evidence:
+    """Sums over the context axis, where `mask` is 1; their order does not matter."""
+    mask = torch.ones_like(mu[..., 0]) if mask is None else mask
+    precision = mask[..., None] / var
+    return Evidence(precision.sum(-2), (mu * precision).sum(-2), mask.sum(-1, keepdim=True))
 
 
 def posterior(evidence: Evidence, most: int) -> tuple[Float[Tensor, "*batch Z"], Float[Tensor, "*batch Z"]]:

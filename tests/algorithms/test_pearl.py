@@ -12,7 +12,7 @@ from toy import Point
 
 from metarl.algorithms.base import Spaces
 from metarl.algorithms.pearl import PEARL, Config
-from metarl.algorithms.pearl_policy import context_features, next_observations
+from metarl.algorithms.pearl_policy import context_features
 from metarl.errors import ConfigError
 from metarl.executor.local import LocalExecutor
 from metarl.experience import Round, Trial, Unit
@@ -202,7 +202,7 @@ def test_the_next_observation_follows_its_step_and_ends_with_the_last_one():
     flags = np.array([[True]])
     last = np.array([[[9.0]]], np.float32)
     round_ = Round(observations, zeros[..., None], zeros, np.array([[3]]), flags, ~flags, last)
-    assert next_observations(round_)[0, 0, :3, 0].tolist() == [1, 2, 9]
+    assert round_.next_observations[0, 0, :3, 0].tolist() == [1, 2, 9]
 
 
 def test_the_context_holds_the_next_observation_where_asked_for():
