@@ -23,7 +23,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear
+
+from metarl.ops.products import linear, product
 
 _BLOCK = 8  # time steps whose coefficients are computed together: they stay in cache
 
@@ -136,8 +137,8 @@ class _Recursion(torch.autograd.Function):
                 torch.mul(a.add_(d_output_t)[:, None], coefficients_t, out=d_t)
                 torch.addmm(z_a_t, d_Uh_t, U, out=a)
         rows = d.view(T * B, 5 * H)
-        d_U = rows[:, H : 4 * H].T @ h[:-1].reshape(T * B, H)
-        return d[..., : 3 * H], a, d_U, rows[:, 3 * H : 4 * H].sum(0)
+        d_U = product(rows[:, H : 4 * H].T, h[:-1].reshape(T * B, H))
+        return d[..., : 3 * H].contiguous(), a, d_U, rows[:, 3 * H : 4 * H].sum(0)
 
 
 def _coefficients(rz: Tensor, n: Tensor, Uh: Tensor, h_tm1: Tensor) -> Tensor:

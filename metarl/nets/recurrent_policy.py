@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import linear
 
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
+from metarl.ops.products import linear
 
 Memory = Any
 

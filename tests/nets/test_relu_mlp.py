@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from metarl.nets.relu_mlp import ReluMLP
@@ -44,3 +45,27 @@ def test_acting_computes_the_same():
 def test_first_outputs_are_near_zero():
     net = ReluMLP("pi", SIZES)
     assert float(net(parameters(net), X).abs().max()) < 0.02
+
+
+@pytest.mark.parametrize("members", [None, 2])
+@pytest.mark.parametrize("rows", [7, 1100])
+def test_the_perceptrons_written_passes_have_torchs_derivatives(members, rows):
+    net = ReluMLP("q", (20, 64, 64, 3), members)
+    params = {name: value.requires_grad_() for name, value in net.init(torch.Generator().manual_seed(0)).items()}
+    x = torch.randn(rows, 20, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+    def by_torch() -> torch.Tensor:
+        h = x
+        for i in range(3):
+            w, b = params[f"q.w{i}"], params[f"q.b{i}"]
+            h = h @ w + (b if members is None else b[:, None])
+            h = torch.relu(h) if i < 2 else h
+        return h
+
+    leaves = [x, *params.values()]
+    output, expected = net(params, x), by_torch()
+    torch.testing.assert_close(output, expected)
+    d = torch.randn(output.shape, generator=torch.Generator().manual_seed(2))
+    ours, theirs = torch.autograd.grad(output, leaves, d), torch.autograd.grad(expected, leaves, d)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
