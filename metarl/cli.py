@@ -5,7 +5,6 @@ Nothing heavy is imported before a command runs: `metarl --help` must answer at 
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 from collections.abc import Iterator
@@ -16,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarl.errors import ConfigError, EnvironmentFault, MetarlError, TaskError, TrainingError
+from metarl.cli_endings import console as _console
+from metarl.cli_endings import exit_codes as _exit_codes
+from metarl.cli_jobs import jobs_app, submit
+from metarl.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +39,8 @@ app = typer.Typer(
 )
 tasks_app = typer.Typer(help="Look at task distributions.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
+app.command()(submit)
+app.add_typer(jobs_app, name="jobs")
 
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="overrides, such as seed=3")]
 Options = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="options of the distribution")]
@@ -299,37 +303,3 @@ def _split(name: str) -> Split:
         if split == name:
             return split
     raise TaskError(f"unknown split {name!r}; allowed: {', '.join(SPLITS)}")
-
-
-# --- how commands end --------------------------------------------------------------------------------
-
-
-def _console() -> Console:
-    """Where results and progress go; on a terminal also warnings, which would tear a live line otherwise."""
-    from rich.console import Console
-
-    from metarl.logs import log_to
-
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 120  # tables in a log
-    log_to(console if console.is_terminal else Console(stderr=True, soft_wrap=True))
-    return console
-
-
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Errors with a known cause become one message and an exit code; bugs keep their traceback."""
-    try:
-        yield
-    except MetarlError as error:
-        raise _failure(error, 2) from error
-    except (EnvironmentFault, TrainingError, OSError) as error:
-        raise _failure(error, 1) from error
-    except KeyboardInterrupt as error:
-        raise typer.Exit(128 + signal.SIGINT) from error
-
-
-def _failure(error: Exception, code: int) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
-    return typer.Exit(code)

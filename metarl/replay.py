@@ -1,6 +1,6 @@
 """Per-task replay on the learner's device, for algorithms that learn off-policy (PEARL, Rakelly et al. 2019, sec. 5).
 
-        Round --add--> ring of `capacity` transitions per task --sample--> Batch
+        Round --add--> ring of `capacity` transitions per task --sample, sample_runs--> Batch
 
 One row holds one transition, so that a batch is one gather and a checkpoint one tensor:
 
@@ -43,13 +43,14 @@ class Replay:
         self.num_tasks, self.capacity, self.obs_dim, self.action_dim = num_tasks, capacity, obs_dim, action_dim
         self._memory = torch.zeros(num_tasks, capacity, _row_width(obs_dim, action_dim), device=device)
         self._device_sizes = torch.zeros(num_tasks, dtype=torch.int64, device=device)
+        self._device_oldest = torch.zeros(num_tasks, dtype=torch.int64, device=device)
         self._sizes = [0] * num_tasks  # the same on the host: nobody has to wait for the device to read them
         self._positions = [0] * num_tasks  # where the next transition goes: the size, or the oldest if the ring is full
 
     @staticmethod
     def bytes_of(num_tasks: int, capacity: int, obs_dim: int, action_dim: int) -> int:
         """What a replay of these sizes takes on the device."""
-        return 4 * num_tasks * capacity * _row_width(obs_dim, action_dim) + 8 * num_tasks
+        return 4 * num_tasks * capacity * _row_width(obs_dim, action_dim) + 16 * num_tasks
 
     @property
     def num_bytes(self) -> int:
@@ -100,12 +101,35 @@ class Replay:
         The host never waits for the device, with one exception: `tasks` that lie on the device are read
         while some task is empty. `generator` is the device's. Raises MetarlError naming the tasks that are empty.
         """
+        tasks, u = self._draw(tasks, batch_size, generator)
+        return self._gather(tasks, (u * self._device_sizes[tasks][:, None]).long())
+
+    def sample_runs(self, tasks: Int[Tensor, " K"], length: int, generator: torch.Generator) -> Batch:
+        """`length` transitions of each of `tasks` in the order in which they were added, without a gap; where a run
+        starts is uniform. All runs are as short as the fewest transitions that are stored of any task, the empty ones
+        aside.
+
+        A run never goes from the newest transition on to the oldest. It does go on from the end of an episode to the
+        one that was added after it. The host waits, and MetarlError is raised, as in `sample`.
+        """
+        tasks, u = self._draw(tasks, 1, generator)
+        length = min(length, *(size for size in self._sizes if size))
+        starts = (u * (self._device_sizes[tasks] - length + 1)[:, None]).long()
+        since_oldest = starts + torch.arange(length, device=starts.device)
+        return self._gather(tasks, (self._device_oldest[tasks][:, None] + since_oldest) % self.capacity)
+
+    def _draw(self, tasks: Tensor, number: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The tasks on the device, and `number` uniform draws from [0, 1) for each."""
         if 0 in self._sizes:
             self._refuse_empty(tasks.tolist())
         tasks = tasks.to(self._memory.device, non_blocking=True)
         # float64 has 53 random bits: even over any size, and u < 1 times a size never rounds up to that size.
-        u = torch.rand(len(tasks), batch_size, dtype=torch.float64, device=tasks.device, generator=generator)
-        slots = tasks[:, None] * self.capacity + (u * self._device_sizes[tasks][:, None]).long()
+        u = torch.rand(len(tasks), number, dtype=torch.float64, device=tasks.device, generator=generator)
+        return tasks, u
+
+    def _gather(self, tasks: Tensor, places: Tensor) -> Batch:
+        """The transitions at `places` [K, B] of the rings of `tasks` [K]."""
+        slots = tasks[:, None] * self.capacity + places
         # index_select copies whole rows: on a CPU six times as fast as self._memory[tasks[:, None], slots]
         rows = self._memory.flatten(0, 1).index_select(0, slots.flatten()).unflatten(0, slots.shape)
         widths = [self.obs_dim, self.action_dim, self.obs_dim, 1, 1]
@@ -148,6 +172,7 @@ class Replay:
     def _set_fill(self, task: int, size: int, position: int) -> None:
         self._sizes[task], self._positions[task] = size, position
         self._device_sizes[task] = size
+        self._device_oldest[task] = (position - size) % self.capacity
 
     def _refuse_empty(self, tasks: list[int]) -> None:
         empty = sorted({task for task in tasks if self._sizes[task] == 0})

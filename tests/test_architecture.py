@@ -23,7 +23,10 @@ LAYERS = [
     {"evaluation", "report", "config"},
     {"run_directory", "logs"},
     {"training"},
+    {"cli_endings"},
+    {"cli_jobs"},
     {"cli"},
+    {"__main__"},
 ]
 
 

@@ -242,6 +242,59 @@ def test_the_filled_tasks_are_those_that_can_be_sampled():
     assert replay.filled == [2]
 
 
+def runs(replay, tasks, length, number=500):
+    """The codes of `number` runs of each task, [number, K, length]."""
+    g = generator()
+    return torch.stack(
+        [replay.sample_runs(torch.tensor(tasks), length, g).observations[..., 0].long() for _ in range(number)]
+    )
+
+
+def test_a_run_holds_consecutive_transitions_in_the_order_they_were_added_also_across_episode_ends():
+    replay = make_replay(capacity=20)
+    replay.add(1, make_round([1], [[4, 2]], horizon=4), 0)
+    replay.add(1, make_round([2], [[3]], horizon=4), 0)
+    order = [1001, 1002, 1003, 1004, 1101, 1102, 2001, 2002, 2003]
+    found = {tuple(run.tolist()) for run in runs(replay, [1], 3)[:, 0]}
+    assert found == {tuple(order[i : i + 3]) for i in range(7)}
+
+
+def test_no_run_crosses_from_the_newest_transition_to_the_oldest():
+    replay = make_replay(capacity=5)
+    replay.add(1, make_round([1], [[4, 3]], horizon=4), 0)  # 1003, 1004, 1101, 1102, 1103 stay
+    replay.add(1, make_round([3], [[2]], horizon=4), 0)  # over 1003, 1004, in the middle of the ring
+    found = {tuple(run.tolist()) for run in runs(replay, [1], 2)[:, 0]}
+    assert found == {(1101, 1102), (1102, 1103), (1103, 3001), (3001, 3002)}
+    assert {tuple(run.tolist()) for run in runs(replay, [1], 5)[:, 0]} == {(1101, 1102, 1103, 3001, 3002)}
+
+
+def test_runs_start_uniformly():
+    replay = make_replay(capacity=20)
+    replay.add(1, make_round([1], [[9]], horizon=9), 0)
+    counts = runs(replay, [1], 5, number=4000)[:, 0, 0].unique(return_counts=True)[1].double()
+    assert len(counts) == 5
+    assert float(((counts - 800) ** 2 / 800).sum()) < 18.5  # 99.9 % quantile for 4 degrees of freedom
+
+
+def test_runs_are_as_short_as_the_fewest_transitions_stored_and_belong_to_their_tasks():
+    replay = make_replay(capacity=20)
+    replay.add(1, make_round([1], [[9]], horizon=9), 0)
+    replay.add(2, make_round([2], [[3]], horizon=9), 0)
+    found = runs(replay, [2, 1], 6)
+    assert found.shape[1:] == (2, 3)
+    assert (found[:, 0] == torch.tensor([2001, 2002, 2003])).all()
+    assert (found[:, 1] // 1000 == 1).all()
+    with pytest.raises(MetarlError, match="task 3"):
+        runs(replay, [1, 3], 2)
+
+
+def test_a_loaded_replay_has_the_same_runs():
+    replay, resumed = filled(), make_replay(capacity=5)
+    resumed.add(0, make_round([3], [[4]], horizon=4), 0)
+    resumed.load_state_dict(replay.state_dict())
+    assert torch.equal(runs(resumed, [1, 2], 3), runs(replay, [1, 2], 3))
+
+
 @pytest.mark.parametrize("task", [-1, 4])
 def test_a_task_that_does_not_exist_is_refused(task):
     replay = make_replay()
@@ -289,7 +342,7 @@ def test_the_bytes_stated_are_the_bytes_allocated():
     replay = make_replay(num_tasks=3, capacity=7)
     tensors = [value for value in vars(replay).values() if isinstance(value, torch.Tensor)]
     assert replay.num_bytes == sum(tensor.untyped_storage().nbytes() for tensor in tensors)
-    assert replay.num_bytes == 4 * 3 * 7 * (2 + 1 + 2 + 1 + 1) + 8 * 3
+    assert replay.num_bytes == 4 * 3 * 7 * (2 + 1 + 2 + 1 + 1) + 16 * 3
     assert Replay.bytes_of(3, 7, 2, 1) == replay.num_bytes
 
 
@@ -313,6 +366,7 @@ def test_sampling_on_a_gpu_never_waits_for_it():
     torch.cuda.set_sync_debug_mode("error")
     try:
         batches = [replay.sample(tasks, 1000, rng) for tasks in (on_host, on_device)]
+        batches += [replay.sample_runs(tasks, 4, rng) for tasks in (on_host, on_device)]
     finally:
         torch.cuda.set_sync_debug_mode(mode)
     for batch in batches:

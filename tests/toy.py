@@ -16,7 +16,20 @@ from metarl.algorithms.base import Spaces
 from metarl.experience import Extras, Round, RoundPlan, Transition, TrialPlan, Unit, Weights
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 
-Fault = Literal["none", "raise", "exit", "nan", "hang_step", "hang_make", "raise_make", "shape", "die", "die_once"]
+Fault = Literal[
+    "none",
+    "raise",
+    "exit",
+    "nan",
+    "hang_step",
+    "hang_make",
+    "raise_make",
+    "shape",
+    "die",
+    "die_once",
+    "hang_once",
+    "slow",
+]
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,11 @@ def _misbehave(fault: Fault, flag: str) -> None:
     if fault == "die_once" and not Path(flag).exists():
         Path(flag).touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "hang_once" and not Path(flag).exists():
+        Path(flag).touch()
+        time.sleep(3600)
+    if fault == "slow":
+        time.sleep(0.3)
     if fault == "die":
         os.kill(os.getpid(), signal.SIGKILL)
 

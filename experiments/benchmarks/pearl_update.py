@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from metarl.algorithms.base import Spaces
 from metarl.algorithms.pearl import PEARL, Config
-from metarl.algorithms.pearl_policy import LOG_STD_RANGE, MIN_VAR
+from metarl.algorithms.pearl_policy import LOG_STD_RANGE
+from metarl.nets.context_encoder import MIN_VAR
 from metarl.replay import Batch
 
 K, B, C, OBS, ACTIONS, LATENT = 16, 256, 100, 17, 6, 5

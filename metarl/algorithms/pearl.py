@@ -3,6 +3,7 @@
 Papers: PEARL (Rakelly et al. 2019), soft actor-critic (Haarnoja et al. 2018), FOCAL (Li et al. 2021; the metric loss).
 
     q(z | c)  ~  N(0, 1) prod_n N(z; mu(c_n), var(c_n))              c_n = (o, a, r) or (o, a, r, o')
+              ~  N(0, 1) N(z; mu(h_C), var(h_C)), h_n = GRU(c_n, h_n-1)        where `encoder` is recurrent
     y         =  s r + gamma (1 - d) [min_i Q'_i(o', a', z) - alpha log pi(a' | o', z)],   a' ~ pi
     critics   minimise E (Q_i(o, a, z) - y)^2 + beta E_k KL(q_k || N(0, 1)) + c L_contrastive     over Q and q
     actor     minimises E [alpha log pi(a | o, z) - min_i Q_i(o, a, z)]                           z detached
@@ -16,6 +17,11 @@ Deviations, on purpose:
   is about the reference's 0.1 at its 16 tasks, summed);
 - all gradients are taken at the same parameters, in one pass, and one Adam moves everything;
 - only `terminated` stops a bootstrap, never a time limit.
+
+Contexts of the recurrent encoder are runs of consecutive transitions of prior episodes, begun at any of them. A run
+goes on from an episode's end to the next episode, as acting does, which reads the episodes of a trial one after the
+other. It learns from runs of `context_size` alone: set that to all steps of exploration, since how sure it is after
+fewer or more is extrapolated.
 
 Letters: K task of the meta-batch, B sample, C context, O, A, Z latent.
 """
@@ -33,13 +39,14 @@ from torch import Tensor
 
 from metarl.algorithms.base import Context, Spaces, refuse_to_train_with
 from metarl.algorithms.optimiser import load_moments, moments_of
-from metarl.algorithms.pearl_policy import LOG_STD_RANGE, PEARLPolicy, encode
+from metarl.algorithms.pearl_policy import LOG_STD_RANGE, PEARLPolicy
 from metarl.errors import ConfigError
 from metarl.experience import RoundPlan, Trial, TrialPlan
+from metarl.nets.context_encoder import ContextEncoder, PermutationInvariantEncoder, RecurrentEncoder
 from metarl.nets.relu_mlp import ReluMLP
 from metarl.ops.distributions import squashed_sample
 from metarl.ops.functional_sgd import leaves
-from metarl.ops.latents import contrastive_loss, gather_evidence, kl_from_standard_normal, posterior
+from metarl.ops.latents import contrastive_loss, kl_from_standard_normal, posterior
 from metarl.ops.parallel import parallel_map, sum_in_order
 from metarl.replay import Batch, Replay
 from metarl.tasks import Task, TaskDistribution
@@ -69,7 +76,10 @@ class Config(BaseModel):
     save_replay: bool = Field(True, description="in checkpoints: exact resume; without, it fills up anew")
     latent_dim: int = Field(5, ge=1)
     hidden_dim: int = Field(300, ge=1, description="of actor and critics, three layers")
-    encoder_dim: int = Field(200, ge=1, description="of the encoder, three layers")
+    encoder_dim: int = Field(200, ge=1, description="of the encoder, three layers; recurrent: one and the memory")
+    encoder: Literal["permutation_invariant", "recurrent"] = Field(
+        "permutation_invariant", description="of the context; recurrent: reads it in the order of time"
+    )
     next_observation: bool = Field(False, description="in the context: for tasks that differ in dynamics")
     lr: float = Field(3e-4, gt=0)
     gamma: float = Field(0.99, gt=0, le=1)
@@ -98,7 +108,7 @@ class PEARL:
         hidden, features = (c.hidden_dim,) * 3, O + A + 1 + (O if c.next_observation else 0)
         self.actor = ReluMLP("actor", (O + Z, *hidden, 2 * A))
         self.critics = ReluMLP("critics", (O + A + Z, *hidden, 1), members=2)
-        self.encoder = ReluMLP("encoder", (features, *(c.encoder_dim,) * 3, 2 * Z))
+        self.encoder = _encoder(c, features)
         generator = torch.Generator().manual_seed(seed)
         params = {n: v for net in (self.actor, self.critics, self.encoder) for n, v in net.init(generator).items()}
         params["log_temperature"] = torch.tensor(c.temperature).log()
@@ -185,7 +195,8 @@ class PEARL:
         return batch, contexts, torch.cat((action_noise, z_noise.expand(-1, c.batch_size, -1)), dim=-1)
 
     def _context(self, tasks: Tensor, generator: torch.Generator) -> Tensor:
-        sample = self.contexts.sample(tasks, self.config.context_size, generator)
+        draw = self.contexts.sample_runs if self.encoder.ordered else self.contexts.sample
+        sample = draw(tasks, self.config.context_size, generator)
         parts = [sample.observations, sample.actions, sample.rewards[..., None]]
         return torch.cat([*parts, sample.next_observations] if self.config.next_observation else parts, dim=-1)
 
@@ -261,8 +272,8 @@ class PEARL:
 
     def belief(self, params: dict[str, Tensor], context: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance [K, Z] of the posterior given contexts [K, C, features]."""
-        mu, var = encode(self.encoder, params, context)
-        return posterior(gather_evidence(mu.float(), var.float()), self.config.context_size)
+        evidence = self.encoder.evidence(params, self.encoder.read(params, context))
+        return posterior(evidence, self.config.context_size)
 
     def _sample(
         self, params: dict[str, Tensor], observations: Tensor, z: Tensor, noise: Tensor
@@ -295,6 +306,12 @@ class PEARL:
                 prefix = f"{kind}."
                 replay.load_state_dict({n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)})
         self.seed, self._num_updates = int(state["seed"]), int(state["num_updates"])
+
+
+def _encoder(config: Config, features: int) -> ContextEncoder:
+    if config.encoder == "recurrent":
+        return RecurrentEncoder("encoder", features, config.encoder_dim, config.latent_dim)
+    return PermutationInvariantEncoder("encoder", (features, *(config.encoder_dim,) * 3, 2 * config.latent_dim))
 
 
 def build(config: Config, spaces: Spaces, device: torch.device, seed: int) -> PEARL:

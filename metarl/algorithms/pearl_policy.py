@@ -13,11 +13,11 @@ import torch
 from metarl.algorithms.base import Context, check_context
 from metarl.algorithms.tensors import to_tensor
 from metarl.experience import Extras, Round, Transition, Weights
+from metarl.nets.context_encoder import ContextEncoder, Memory
 from metarl.nets.relu_mlp import ReluMLP
-from metarl.ops.latents import Evidence, gather_evidence, posterior
+from metarl.ops.latents import Evidence, posterior
 
 LOG_STD_RANGE = (-20.0, 2.0)
-MIN_VAR = 1e-7
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Belief:
 class PEARLState:
     weights: Weights
     shape: tuple[int, int]  # K, N
-    evidence: Evidence  # over [B, Z], of all rounds so far, adapted to or not
+    memory: Memory  # the encoder's, of all rounds so far, adapted to or not
     belief: Belief
     z: np.ndarray  # [B, Z]
     is_stale: bool  # whether a fresh z is to be drawn before the next action
@@ -43,7 +43,7 @@ class PEARLPolicy:
     """The AdaptivePolicy: z is drawn when a round begins, from the prior until a round was adapted to."""
 
     actor: ReluMLP
-    encoder: ReluMLP
+    encoder: ContextEncoder
     latent_dim: int
     context_size: int
     next_observation: bool  # whether the context holds it
@@ -52,9 +52,9 @@ class PEARLPolicy:
     def begin_trial(self, weights: Weights, num_tasks: int, num_streams: int, rng: np.random.Generator) -> PEARLState:
         check_context(self.context, num_tasks)
         shape = (num_tasks * num_streams, self.latent_dim)
-        none = Evidence(torch.zeros(shape), torch.zeros(shape), torch.zeros(shape[0], 1))
         prior = Belief(np.zeros(shape, np.float32), np.ones(shape, np.float32))
-        return PEARLState(weights, (num_tasks, num_streams), none, prior, prior.mean, is_stale=True)
+        nothing = self.encoder.initial(shape[0])
+        return PEARLState(weights, (num_tasks, num_streams), nothing, prior, prior.mean, is_stale=True)
 
     def act(
         self, state: PEARLState, observations: np.ndarray, rng: np.random.Generator, deterministic: bool
@@ -76,35 +76,24 @@ class PEARLPolicy:
         return state
 
     def end_round(self, state: PEARLState, round_: Round, adapt: bool) -> tuple[PEARLState, Extras]:
-        """Add the round to the evidence; where `adapt`, believe it. Logs the belief that the next round starts from."""
-        evidence = Evidence(*(a + b for a, b in zip(state.evidence, self._evidence(state, round_), strict=True)))
-        belief = state.belief
-        if adapt and self.context != "blank":
-            used = evidence
-            if self.context == "shuffled":  # the next task's
-                used = Evidence(*(torch.roll(part, state.shape[1], 0) for part in evidence))
-            mean, var = posterior(used, self.context_size)
-            belief = Belief(mean.numpy(), var.numpy())
-        rows = (*state.shape, self.latent_dim)
-        derived = {"belief_mean": belief.mean.reshape(rows), "belief_var": belief.var.reshape(rows)}
-        return replace(state, evidence=evidence, belief=belief, is_stale=True), derived
-
-    def _evidence(self, state: PEARLState, round_: Round) -> Evidence:
-        """What the round's real transitions say about z, for every row."""
+        """Read the round's real transitions; where `adapt`, believe them and all before. Logs the belief that the next
+        round starts from."""
         mine = f"{self.encoder.name}."
         params = {name: to_tensor(value) for name, value in state.weights.items() if name.startswith(mine)}
         features = to_tensor(context_features(round_, self.next_observation))
+        mask = to_tensor(round_.mask.reshape(features.shape[:2])).float()
+        belief = state.belief
         with torch.no_grad():
-            mu, var = encode(self.encoder, params, features)
-        return gather_evidence(mu, var, to_tensor(round_.mask.reshape(features.shape[:2])).float())
-
-
-def encode(
-    encoder: ReluMLP, params: dict[str, torch.Tensor], features: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every transition's factor N(mu, var) of the posterior, [..., C] to twice [..., Z]."""
-    mu, raw = encoder(params, features).chunk(2, dim=-1)
-    return mu, torch.nn.functional.softplus(raw) + MIN_VAR
+            memory = self.encoder.read(params, features, state.memory, mask)
+            if adapt and self.context != "blank":
+                evidence = self.encoder.evidence(params, memory)
+                if self.context == "shuffled":  # the next task's
+                    evidence = Evidence(*(torch.roll(part, state.shape[1], 0) for part in evidence))
+                mean, var = posterior(evidence, self.context_size)
+                belief = Belief(mean.numpy(), var.numpy())
+        rows = (*state.shape, self.latent_dim)
+        derived = {"belief_mean": belief.mean.reshape(rows), "belief_var": belief.var.reshape(rows)}
+        return replace(state, memory=memory, belief=belief, is_stale=True), derived
 
 
 def context_features(round_: Round, next_observation: bool) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What every algorithm must keep, run over every registered one."""
+"""What every algorithm must keep, run over every registered one and over some variants."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ SMALL = {
     "rl2": {"hidden_dim": 8, "encoded_obs_dim": 8, "head_dim": 8},
     "pearl": {"num_train_tasks": 4, "gradient_steps": 2, "batch_size": 8, "hidden_dim": 8, "encoder_dim": 8},
 }
+SMALL["pearl recurrent"] = {**SMALL["pearl"], "encoder": "recurrent", "contrastive_weight": 1.0}
+EACH = (*ALGORITHMS, *(variant for variant in SMALL if variant not in ALGORITHMS))
 
 
-def make(name: str, seed: int = 0) -> Algorithm:
-    config = config_class(name)(name=name, tasks_per_iteration=TASKS, num_streams=4, **SMALL[name])
+def make(variant: str, seed: int = 0) -> Algorithm:
+    """An algorithm by its name, or a variant of it: the name, a space and what is special."""
+    name = variant.split()[0]
+    config = config_class(name)(name=name, tasks_per_iteration=TASKS, num_streams=4, **SMALL[variant])
     return build_algorithm(config, Spaces(2, 2), torch.device("cpu"), seed)
 
 
@@ -46,7 +50,7 @@ def assert_equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", EACH)
 def test_an_update_changes_the_weights_and_keeps_them_finite(name):
     algorithm = make(name)
     before = algorithm.weights()
@@ -56,7 +60,7 @@ def test_an_update_changes_the_weights_and_keeps_them_finite(name):
     assert any((after[key] != before[key]).any() for key in before)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", EACH)
 def test_weights_are_copies_that_later_updates_leave_alone(name):
     algorithm = make(name)
     taken = algorithm.weights()
@@ -65,7 +69,7 @@ def test_weights_are_copies_that_later_updates_leave_alone(name):
     assert_equal(taken, kept)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", EACH)
 def test_two_iterations_with_a_restored_state_between_equal_two_in_a_row(name):
     straight, before, after = make(name), make(name), make(name, seed=99)
     train(straight, range(2))
@@ -77,21 +81,21 @@ def test_two_iterations_with_a_restored_state_between_equal_two_in_a_row(name):
         assert torch.equal(value, after.state_dict()[key]), key
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", EACH)
 def test_the_policy_can_be_pickled_and_knows_no_optimiser(name):
     policy = make(name).policy
     assert pickle.loads(pickle.dumps(policy)) == policy
     assert len(pickle.dumps(policy)) < 10_000
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", EACH)
 def test_equal_seeds_give_equal_and_other_seeds_other_weights(name):
     assert_equal(make(name).weights(), make(name).weights())
     other = make(name, seed=1).weights()
     assert any((other[key] != value).any() for key, value in make(name).weights().items())
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", EACH)
 def test_training_touches_no_global_generator(name):
     numpy_state, torch_state = np.random.get_state()[1].copy(), torch.random.get_rng_state()  # type: ignore[index]
     train(make(name), range(1))
@@ -99,7 +103,7 @@ def test_training_touches_no_global_generator(name):
     assert torch.equal(torch_state, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", EACH)
 def test_a_plan_ends_with_a_judged_round_after_rounds_to_adapt_on(name):
     plan = make(name).plan(6, evaluation=True)
     assert plan.horizon == 6

@@ -35,6 +35,7 @@ SMALL = {
     "encoder_dim": 12,
 }
 K, B, C, OBS, ACTIONS, Z = 3, 8, 6, 2, 2, 2
+EITHER_ENCODER = pytest.mark.parametrize("encoder", ["permutation_invariant", "recurrent"])
 
 
 def learner(seed: int = 0, spaces: Spaces | None = None, **options: Any) -> PEARL:
@@ -61,17 +62,18 @@ def gradients(pearl: PEARL, *given: Any) -> dict[str, torch.Tensor]:
     return dict(zip(pearl._params, pearl._gradient(*given, 1.0)[0], strict=True))
 
 
-def test_gradients_reach_the_encoder_from_the_critics_and_the_kl_only():
+@EITHER_ENCODER
+def test_gradients_reach_the_encoder_from_the_critics_and_the_kl_only(encoder):
     """With critics that ignore z and no weight on the KL nothing is left, though the actor does see z."""
-    pearl = learner(kl_weight=0.0)
+    pearl = learner(kl_weight=0.0, encoder=encoder)
     latent = slice(OBS + ACTIONS, None)
     for params in (pearl._params, pearl._targets):
         params["critics.w0"][:, latent] = 0
     through_nothing = gradients(pearl, *meta_batch())
     assert all((g == 0).all() for name, g in through_nothing.items() if name.startswith("encoder."))
     assert float(through_nothing["actor.w0"].abs().sum()) > 0
-    through_kl = gradients(learner(kl_weight=1.0), *meta_batch())
-    through_critics = gradients(learner(kl_weight=0.0), *meta_batch())
+    through_kl = gradients(learner(kl_weight=1.0, encoder=encoder), *meta_batch())
+    through_critics = gradients(learner(kl_weight=0.0, encoder=encoder), *meta_batch())
     for found in (through_kl, through_critics):
         assert all((g != 0).any() for name, g in found.items() if name.startswith("encoder."))
 
@@ -121,20 +123,22 @@ def test_an_episode_that_ran_out_of_time_is_stored_as_not_terminated():
     assert (sample.terminated == 0).all()
 
 
-def test_the_weight_of_the_kl_does_not_depend_on_the_number_of_tasks():
+@EITHER_ENCODER
+def test_the_weight_of_the_kl_does_not_depend_on_the_number_of_tasks(encoder):
     """The same task three times over gives the gradient of the task once."""
     batch, contexts, noise = meta_batch(1)
-    once = gradients(learner(), batch, contexts[:1], noise)
+    once = gradients(learner(encoder=encoder), batch, contexts[:1], noise)
     thrice = Batch(*(value.repeat(3, *[1] * (value.ndim - 1)) for value in vars(batch).values()))
-    many = gradients(learner(), thrice, [contexts[0].repeat(3, 1, 1)], noise.repeat(3, 1, 1))
+    many = gradients(learner(encoder=encoder), thrice, [contexts[0].repeat(3, 1, 1)], noise.repeat(3, 1, 1))
     for name, value in once.items():
         torch.testing.assert_close(value, many[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_a_step_in_pieces_is_the_step_as_a_whole():
-    pearl, batch = learner(), meta_batch()
+@EITHER_ENCODER
+def test_a_step_in_pieces_is_the_step_as_a_whole(encoder):
+    pearl, batch = learner(encoder=encoder), meta_batch()
     pearl.step(*batch)
-    whole = gradients(learner(), *batch)
+    whole = gradients(learner(encoder=encoder), *batch)
     for name, value in pearl._params.items():
         assert value.grad is not None
         torch.testing.assert_close(value.grad, whole[name], rtol=1e-4, atol=1e-6, msg=name)
@@ -156,17 +160,42 @@ def test_the_temperature_is_learnt_only_where_asked_for():
     assert float(learnt._params["log_temperature"]) != 0
 
 
-def test_a_contrastive_loss_reaches_the_encoder():
-    with_it, without = learner(contrastive_weight=5.0), learner()
+@EITHER_ENCODER
+def test_a_contrastive_loss_reaches_the_encoder(encoder):
+    with_it, without = learner(contrastive_weight=5.0, encoder=encoder), learner(encoder=encoder)
     batch, contexts, noise = meta_batch()
-    one = gradients(with_it, batch, contexts, noise)["encoder.w0"]
-    other = gradients(without, batch, contexts[:1], noise)["encoder.w0"]
-    assert not torch.allclose(one, other)
+    one, other = gradients(with_it, batch, contexts, noise), gradients(without, batch, contexts[:1], noise)
+    first_layer = next(name for name in one if name.startswith("encoder."))
+    assert not torch.allclose(one[first_layer], other[first_layer])
 
 
-def test_half_precision_stays_near_the_full_one():
-    full, half = (gradients(learner(autocast=on), *meta_batch())["actor.w1"] for on in (False, True))
-    assert float((full - half).norm() / full.norm()) < 0.1
+@EITHER_ENCODER
+def test_steps_pull_two_contexts_of_a_task_together_and_tasks_apart(encoder):
+    pearl = learner(contrastive_weight=5.0, kl_weight=0.0, lr=3e-3, encoder=encoder)
+    batch, (context, _), noise = meta_batch()
+    contexts = [context, context + 0.01]
+    contrastive_losses = [float(pearl.step(batch, contexts, noise)[4]) for _ in range(120)]
+    assert contrastive_losses[0] == pytest.approx(np.log(K), abs=0.05)  # all means near 0: no task is told from another
+    assert contrastive_losses[-1] < 0.5 * contrastive_losses[0]
+
+
+def test_tasks_that_differ_in_the_order_of_their_transitions_are_told_apart_by_the_recurrent_encoder_alone():
+    batch, (context, _), noise = meta_batch(2)
+    forwards_and_backwards = torch.stack((context[0], context[0].flip(0)))
+    last = {}
+    for encoder in ("recurrent", "permutation_invariant"):
+        pearl = learner(contrastive_weight=5.0, kl_weight=0.0, lr=3e-3, encoder=encoder)
+        for _ in range(150):
+            last[encoder] = float(pearl.step(batch, [forwards_and_backwards] * 2, noise)[4])
+    assert last["permutation_invariant"] == pytest.approx(np.log(2), abs=1e-4)
+    assert last["recurrent"] < 0.5 * np.log(2)
+
+
+@EITHER_ENCODER
+def test_half_precision_stays_near_the_full_one(encoder):
+    full, half = (gradients(learner(autocast=on, encoder=encoder), *meta_batch()) for on in (False, True))
+    for name in ("actor.w1", *(name for name in full if name.startswith("encoder."))):
+        assert float((full[name] - half[name]).norm() / full[name].norm()) < 0.1, name
 
 
 # --- acting ---
@@ -178,21 +207,67 @@ def trials_of(pearl: PEARL, distribution: TaskDistribution, tasks: int = 2) -> T
     return LocalExecutor(distribution, pearl.policy).collect([unit], pearl.weights(), 0)[0]
 
 
-def test_the_belief_stays_the_prior_until_a_round_is_adapted_to():
-    pearl = learner(exploration_episodes=2)
+@EITHER_ENCODER
+def test_the_belief_stays_the_prior_until_a_round_is_adapted_to(encoder):
+    pearl = learner(exploration_episodes=2, encoder=encoder)
     first, second, _ = trials_of(pearl, load_distribution("PointGoal")).rounds
     assert (first.derived["belief_mean"] == 0).all()
     assert (first.derived["belief_var"] == 1).all()
     assert (second.derived["belief_var"] < 1).all()
 
 
-def test_the_actors_belief_is_the_learners_posterior_of_the_same_transitions():
-    pearl = learner(exploration_episodes=2, context_size=1000, spaces=Spaces(2, 1))
+@EITHER_ENCODER
+def test_the_actors_belief_is_the_learners_posterior_of_the_same_transitions(encoder):
+    pearl = learner(exploration_episodes=2, context_size=1000, spaces=Spaces(2, 1), encoder=encoder)
     trial = trials_of(pearl, Point())
     features = np.concatenate([context_features(r, False) for r in trial.rounds[:2]], axis=1)
     mean, var = pearl.belief(pearl._params, torch.from_numpy(features))
     np.testing.assert_allclose(trial.rounds[1].derived["belief_mean"][:, 0], mean.detach(), atol=1e-5)
     np.testing.assert_allclose(trial.rounds[1].derived["belief_var"][:, 0], var.detach(), atol=1e-5)
+
+
+def ragged_rounds(*lengths: tuple[int, int], horizon: int = 5) -> list[Round]:
+    """Rounds of one task and two streams whose episodes end early, as many as lengths; padding is zero."""
+    rng = np.random.Generator(np.random.Philox(0))
+    rounds = []
+    for each in lengths:
+        real = (np.arange(horizon) < np.array([each]).T)[None]
+        o, a = (rng.standard_normal((1, 2, horizon, n)).astype(np.float32) * real[..., None] for n in (OBS, ACTIONS))
+        last = rng.standard_normal((1, 2, OBS)).astype(np.float32)
+        flags = np.ones((1, 2), bool)
+        rounds.append(Round(o, a, o[..., 0] * real, np.array([each]), flags, ~flags, last))
+    return rounds
+
+
+@EITHER_ENCODER
+@pytest.mark.parametrize("next_observation", [False, True])
+def test_acting_reads_the_real_steps_of_all_rounds_as_learning_does_whatever_their_lengths(encoder, next_observation):
+    pearl = learner(context_size=1000, encoder=encoder, next_observation=next_observation)
+    rounds = ragged_rounds((3, 5), (1, 2), (5, 4))
+    state = pearl.policy.begin_trial(pearl.weights(), 1, 2, np.random.Generator(np.random.Philox(0)))
+    for round_ in rounds:
+        state, derived = pearl.policy.end_round(state, round_, adapt=True)
+    for n in range(2):
+        real = [context_features(r, next_observation)[n, : r.lengths[0, n]] for r in rounds]
+        mean, var = pearl.belief(pearl._params, torch.from_numpy(np.concatenate(real))[None])
+        np.testing.assert_allclose(derived["belief_mean"][0, n], mean[0].detach(), atol=1e-5)
+        np.testing.assert_allclose(derived["belief_var"][0, n], var[0].detach(), atol=1e-5)
+
+
+@EITHER_ENCODER
+def test_a_round_costs_the_same_however_many_came_before(encoder, monkeypatch):
+    pearl = learner(encoder=encoder)
+    policy, rows_read, read = pearl.policy, [], type(pearl.encoder).read
+
+    def counting(self: Any, params: Any, x: torch.Tensor, *rest: Any) -> Any:
+        rows_read.append(x.shape[1])
+        return read(self, params, x, *rest)
+
+    monkeypatch.setattr(type(pearl.encoder), "read", counting)
+    state = policy.begin_trial(pearl.weights(), 1, 2, np.random.Generator(np.random.Philox(0)))
+    for round_ in ragged_rounds((5, 5), (5, 5), (5, 5)):
+        state, _ = policy.end_round(state, round_, adapt=True)
+    assert rows_read == [5, 5, 5]
 
 
 def test_the_next_observation_follows_its_step_and_ends_with_the_last_one():
@@ -214,10 +289,11 @@ def test_the_context_holds_the_next_observation_where_asked_for():
     assert np.isfinite(metrics["critic_loss"])
 
 
-def test_a_blank_context_stays_at_the_prior_and_a_shuffled_one_believes_the_other_tasks_evidence():
+@EITHER_ENCODER
+def test_a_blank_context_stays_at_the_prior_and_a_shuffled_one_believes_the_other_tasks_evidence(encoder):
     distribution = load_distribution("PointGoal")
     own, blank, shuffled = (
-        trials_of(learner(context=context), distribution).rounds[1].derived["belief_mean"]
+        trials_of(learner(context=context, encoder=encoder), distribution).rounds[1].derived["belief_mean"]
         for context in ("own", "blank", "shuffled")
     )
     assert (blank == 0).all()
@@ -243,8 +319,24 @@ def test_contexts_come_from_prior_episodes_alone():
     assert (pearl.replay.num_stored, pearl.contexts.num_stored) == (40 + 2 * 2 * 5, 40 + 2 * 5)
 
 
-def test_without_its_replay_in_the_checkpoint_it_fills_up_anew():
-    before, after = learner(save_replay=False), learner(save_replay=False, seed=5)
+def test_contexts_of_the_recurrent_encoder_follow_time_and_those_of_the_other_do_not():
+    """Horizon 5, runs of 6 or fewer: where a transition does not begin as the one before it ended, an episode did."""
+    distribution = load_distribution("PointGoal", horizon=5)
+    shares = {}
+    for encoder in ("recurrent", "permutation_invariant"):
+        pearl = learner(encoder=encoder, next_observation=True, context_size=6)
+        pearl.update(collect(pearl, distribution, 0))
+        context = pearl._context(torch.arange(4), torch.Generator().manual_seed(0))
+        follows = context[:, :-1, -OBS:] == context[:, 1:, :OBS]
+        shares[encoder] = float(follows.all(-1).float().mean())
+        assert context.shape == (4, 6, 2 * OBS + ACTIONS + 1)
+    assert shares["recurrent"] == pytest.approx(4 / 5)  # five joints, one of them from an episode to the next
+    assert shares["permutation_invariant"] < 0.5
+
+
+@EITHER_ENCODER
+def test_without_its_replay_in_the_checkpoint_it_fills_up_anew(encoder):
+    before, after = (learner(save_replay=False, encoder=encoder, seed=seed) for seed in (0, 5))
     distribution = load_distribution("PointGoal", horizon=5)
     before.update(collect(before, distribution, 0))
     state = before.state_dict()

@@ -17,7 +17,7 @@ import ray
 from metarl.algorithms.base import Spaces
 from metarl.errors import ConfigError, EnvironmentFault, MetarlError
 from metarl.executor.local import LocalExecutor
-from metarl.executor.ray_backend import RayExecutor, connect
+from metarl.executor.ray_backend import RayExecutor, connect, pool
 from metarl.experience import Extras
 from metarl.tasks import TaskDistribution, load_distribution
 from tests.executor.comparison import WEIGHTS, assert_same, reference
@@ -74,6 +74,18 @@ def test_a_unit_that_kills_every_worker_is_given_up(alone: None) -> None:
     ):
         executor.collect([unit], WEIGHTS, 0)
     assert str(unit.tasks[0]) in str(caught.value)
+
+
+def test_a_unit_that_is_late_goes_out_a_second_time(
+    alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_LATE_S", 1.0)
+    distribution = Point("hang_once", above=0.5, flag=str(tmp_path / "hung"))
+    with RayExecutor(distribution, point_policy(), num_workers=2, unit_deadline_s=10 * HANG_S) as executor:
+        trials = executor.collect(make_units(distribution, 12), WEIGHTS, 0)
+        assert executor.ready() == []
+    assert (tmp_path / "hung").exists()
+    assert_same(trials, reference(12))
 
 
 # --- environments that misbehave ---------------------------------------------------------------------

@@ -61,9 +61,9 @@ class RolloutActor:
             self._runner = Failure.of(error)
 
     @ray.method(max_task_retries=-1)
-    def greet(self) -> tuple[int, Failure | None]:
-        """The process id once the actor is up, and why it is of no use where that is so."""
-        return os.getpid(), self._runner if isinstance(self._runner, Failure) else None
+    def greet(self) -> tuple[str, Failure | None]:
+        """The id of its node once the actor is up, and why it is of no use where that is so."""
+        return ray.get_runtime_context().get_node_id(), self._runner if isinstance(self._runner, Failure) else None
 
     def run(self, unit: Unit, weights: Weights, version: int) -> Trial | Failure:
         if isinstance(self._runner, Failure):

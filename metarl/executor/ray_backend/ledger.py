@@ -37,6 +37,7 @@ class Ticket(Generic[W]):
     version: int
     failures: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
+    is_duplicated: bool = False  # whether it is under way twice
 
     def __str__(self) -> str:
         return f"unit {self.unit.index} [{describe_tasks(self.unit)}]"
@@ -78,6 +79,14 @@ class Ledger(Generic[W]):
     def put_back(self, tickets: Sequence[Ticket[W]]) -> None:
         """Units that must go out again through no fault of theirs: to the front, in order."""
         self._queue.extendleft(t for t in reversed(tickets) if t in self._open and t not in self._queue)
+
+    def duplicate(self, tickets: Sequence[Ticket[W]]) -> None:
+        """Units that are late, once each to another worker as well: the first result counts."""
+        late = [ticket for ticket in tickets if ticket in self._open and not ticket.is_duplicated]
+        for ticket in late:
+            _log.info("%s is late and goes out a second time", ticket)
+            ticket.is_duplicated = True
+        self.put_back(late)
 
     def complete(self, ticket: Ticket[W], trial: Trial) -> bool:
         """Keep the first result of a unit; False (and nothing kept) for a duplicate or an abandoned unit."""

@@ -7,7 +7,9 @@ Who waits for whom. Only the driver waits, and only inside `ready` and `collect`
                hand out      queue --> actors that have greeted, at most `units_in_flight` calls each, in order
                wait          for the first greeting or the result of any actor's oldest call
                take in       results --> ledger;  a failure or a dead actor: the unit back to the queue's front
-               clock         an actor's oldest call past its deadline: kill the actor, the unit back to the queue
+               clock         an actor's oldest call past its deadline: kill the actor, the unit back to the queue;
+                             much later than usual: the unit to another actor as well, the first result counts
+               nodes         actors for processors that have come, none for those that have gone
 
     actor:   starting --greet--> up --run(unit, weights, version)--> up ...
                 ^                |
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import statistics
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -37,13 +40,18 @@ from metarl.algorithms.base import AdaptivePolicy
 from metarl.errors import ConfigError, MetarlError
 from metarl.executor.ray_backend.actor import WORKER_ENVIRONMENT, Failure, RolloutActor, driver_search_path
 from metarl.executor.ray_backend.ledger import Ledger, Ticket, WorkerTracebackError
+from metarl.executor.ray_backend.nodes import look, processors_of_others
 from metarl.experience import Trial, Unit, Weights
 from metarl.tasks import TaskDistribution
 
 _log = logging.getLogger(__name__)
 _TURN_S = 0.5  # the longest wait in one piece: Ctrl-C and deadlines are seen that often
 _START_DEADLINE_S = 120.0
+_NONE_UP_DEADLINE_S = 600.0  # nodes of an autoscaling cluster take minutes
 _MAX_FAILED_STARTS = 5
+_LOOK_EVERY_S = 2.0  # at the cluster's nodes
+_PLACED_WITHIN_S = 20.0  # an actor for which a processor is free has started by then
+_LATE_S, _LATE_FACTOR = 5.0, 4.0  # a unit is late after so long, and so many times the median of the last ones
 
 
 @dataclass(eq=False)
@@ -60,6 +68,7 @@ class _Worker:
     greeting: ObjectRef | None
     since: float  # when the oldest call, or the start, began as far as the driver knows
     calls: deque[_Call] = field(default_factory=deque)
+    node: str = ""  # the id of the one it runs on, once up
 
     @property
     def awaited(self) -> ObjectRef | None:
@@ -72,7 +81,8 @@ class _Worker:
 class RayExecutor:
     """Executor on Ray actors of one processor and one thread each. Ray must be connected (see `connect`).
 
-    num_workers: how many actors; None takes one per processor of the cluster that this process does not hold.
+    num_workers: how many actors; the ones that are up work, the others may come when the cluster grows. None takes one
+        per processor that is free, more as nodes join and fewer as nodes leave.
     unit_deadline_s: a unit that takes longer is stopped and tried again elsewhere.
     max_failures: so many failures or missed deadlines of a unit, and its environment is at fault.
     max_losses: so many deaths of the worker process while it runs a unit, and the unit is at fault.
@@ -95,7 +105,7 @@ class RayExecutor:
         self._deadline_s, self._in_flight = unit_deadline_s, units_in_flight
         self._ledger: Ledger[ObjectRef] = Ledger(max_failures, max_losses)
         self._weights: tuple[tuple[int, bytes], ObjectRef] | None = None  # of the newest version
-        self._failed_starts = 0
+        self._failed_starts, self._last_up_s = 0, time.monotonic()
         self._is_closed = False
         try:
             payload = cloudpickle.dumps((distribution, policy))
@@ -105,7 +115,10 @@ class RayExecutor:
         self._actor_class = ray.remote(RolloutActor).options(
             num_cpus=1, max_restarts=-1, max_task_retries=0, runtime_env={"env_vars": WORKER_ENVIRONMENT}
         )
-        self._workers = [self._start() for _ in range(num_workers or _free_processors())]
+        self._is_elastic = num_workers is None
+        self._nodes, self._looked_s, self._had_free = look(), time.monotonic(), 0
+        self._durations: deque[float] = deque(maxlen=32)  # of the last units, in seconds
+        self._workers = [self._start() for _ in range(num_workers or processors_of_others())]
 
     # --- the Executor protocol -------------------------------------------------------------------
 
@@ -166,7 +179,8 @@ class RayExecutor:
         return self._weights[1]
 
     def _turn(self, wait_s: float) -> None:
-        """Hand out, wait at most `wait_s` for something to happen, take it in, look at the clock."""
+        """Hand out, wait at most `wait_s` for something to happen, take it in, look at the nodes and the clock."""
+        self._look_at_nodes()
         self._hand_out()
         there = self._arrived(wait_s)
         while there:
@@ -175,6 +189,8 @@ class RayExecutor:
                     self._take_in(worker)
             self._hand_out()
             there = self._arrived(0)
+        if any(worker.greeting is None for worker in self._workers):
+            self._last_up_s = time.monotonic()
         for worker in list(self._workers):
             self._check_clock(worker)
 
@@ -188,10 +204,11 @@ class RayExecutor:
         return set(ray.wait(awaited, num_returns=len(awaited), timeout=0)[0])
 
     def _hand_out(self) -> None:
-        """Queued units to the actors that are up, a first one to each before a second."""
+        """Queued units to the actors that are up and stay, a first one to each before a second."""
+        up = [w for w in self._workers if w.greeting is None and w.node in self._nodes.staying]
         for depth in range(self._in_flight):
-            for worker in self._workers:
-                if worker.greeting is None and len(worker.calls) == depth:
+            for worker in up:
+                if len(worker.calls) == depth:
                     ticket = self._ledger.take()
                     if ticket is None:
                         return
@@ -215,10 +232,12 @@ class RayExecutor:
             return
         except RayError as error:  # the result is lost with the node that held it
             worker.calls.popleft()
-            self._ledger.lost(call.ticket, _first_line(error))
+            self._blame(worker, call.ticket, _first_line(error))
             return
         worker.calls.popleft()
-        worker.since = time.monotonic()
+        now = time.monotonic()
+        self._durations.append(now - worker.since)
+        worker.since = now
         if isinstance(outcome, Failure):
             self._fail(call.ticket, outcome)
         else:
@@ -255,7 +274,7 @@ class RayExecutor:
 
     def _welcome(self, worker: _Worker, greeting: ObjectRef) -> None:
         try:
-            _, problem = ray.get(greeting)
+            worker.node, problem = ray.get(greeting)
         except RayError as error:
             self._failed_starts += 1
             if self._failed_starts >= _MAX_FAILED_STARTS:
@@ -274,36 +293,68 @@ class RayExecutor:
         """The worker died: its oldest unit may be why, the ones behind it are not."""
         suspect, *others = self._restart(worker)
         self._ledger.put_back(others)
-        self._ledger.lost(suspect, reason)
+        self._blame(worker, suspect, reason)
+
+    def _blame(self, worker: _Worker, ticket: Ticket[ObjectRef], reason: str) -> None:
+        """A unit that came to nothing counts against its environment, unless the worker's node is leaving."""
+        self._nodes = look()
+        if worker.node in self._nodes.staying:
+            self._ledger.lost(ticket, reason)
+        else:
+            _log.info("%s goes out again: its node is leaving the cluster", ticket)
+            self._ledger.put_back([ticket])
 
     def _check_clock(self, worker: _Worker) -> None:
         elapsed = time.monotonic() - worker.since
-        if worker.greeting is not None and elapsed > _START_DEADLINE_S:
-            up = sum(w.greeting is None for w in self._workers)
-            _log.warning("%d of %d workers are up; one has not started in %.0f s", up, len(self._workers), elapsed)
-            if up == 0:
-                self._failed_starts += 1
-                if self._failed_starts >= _MAX_FAILED_STARTS:
-                    free, all_ = (f().get("CPU", 0) for f in (ray.available_resources, ray.cluster_resources))
-                    raise MetarlError(f"no worker starts: each needs a processor, {free:g} of {all_:g} are free")
-            self._replace(worker)
-        elif worker.greeting is None and worker.calls and elapsed > self._deadline_s:
+        if worker.greeting is not None:
+            if elapsed > _START_DEADLINE_S:
+                self._check_start(worker, elapsed)
+        elif worker.calls and elapsed > self._deadline_s:
             if ray.wait([worker.calls[0].ref], timeout=0)[0]:
                 return  # it came just now; the next turn takes it in
             ray.kill(worker.actor, no_restart=False)
             late, *others = self._restart(worker)
             self._ledger.put_back(others)
             self._ledger.failed(late, f"no result within {self._deadline_s:g} s, its worker was stopped")
+        elif worker.calls and elapsed > self._late_s():
+            self._ledger.duplicate([call.ticket for call in worker.calls])
 
+    def _late_s(self) -> float:
+        usual_s = statistics.median(self._durations) if self._durations else self._deadline_s
+        return max(_LATE_S, _LATE_FACTOR * usual_s)
 
-def _free_processors() -> int:
-    """Processors of the cluster but for those this process holds itself (when it is an actor)."""
-    held = ray.get_runtime_context().get_assigned_resources().get("CPU", 0) if _is_in_worker() else 0
-    return max(1, int(ray.cluster_resources().get("CPU", 1) - held))
+    def _check_start(self, worker: _Worker, elapsed: float) -> None:
+        """A worker that has not come up in time is started anew; MetarlError where none has for far too long."""
+        up = sum(w.greeting is None for w in self._workers)
+        _log.warning("%d of %d workers are up; one has not started in %.0f s", up, len(self._workers), elapsed)
+        if time.monotonic() - self._last_up_s > _NONE_UP_DEADLINE_S:
+            free, all_ = (f().get("CPU", 0) for f in (ray.available_resources, ray.cluster_resources))
+            raise MetarlError(f"no worker starts: each needs a processor, {free:g} of {all_:g} are free")
+        self._replace(worker)
 
+    # --- a cluster that grows and shrinks --------------------------------------------------------
 
-def _is_in_worker() -> bool:
-    return ray.get_runtime_context().worker.mode == ray.WORKER_MODE
+    def _look_at_nodes(self) -> None:
+        if time.monotonic() - self._looked_s < _LOOK_EVERY_S:
+            return
+        self._nodes, self._looked_s = look(), time.monotonic()
+        if self._is_elastic:
+            self._resize()
+
+    def _resize(self) -> None:
+        """One worker per free processor more; workers that found no place go, but for the last."""
+        starting = [w for w in self._workers if w.greeting is not None]
+        unplaced = [w for w in starting if self._looked_s - w.since > _PLACED_WITHIN_S]
+        free = self._nodes.free_processors - len(starting)
+        for _ in range(min(free, self._had_free)):  # twice in a row: what others release and take counts for nothing
+            self._workers.append(self._start())
+        self._had_free = max(0, free)
+        num_gone = min(len(unplaced), len(self._workers) - 1) if self._nodes.free_processors == 0 else 0
+        for worker in unplaced[:num_gone]:
+            ray.kill(worker.actor, no_restart=True)
+            self._workers.remove(worker)
+        if num_gone or free > 0:
+            _log.info("%d workers", len(self._workers))
 
 
 def _digest(weights: Weights) -> bytes:

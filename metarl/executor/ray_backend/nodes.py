@@ -1,0 +1,32 @@
+"""What a Ray cluster consists of at the moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ray
+from ray._private.state import state
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """A node stays unless it is dead or about to be taken away (draining)."""
+
+    staying: frozenset[str]  # ids
+    free_processors: int  # on the staying nodes together
+
+
+def look() -> Nodes:
+    """The nodes of the cluster that this process is connected to."""
+    draining = state.get_draining_nodes()
+    alive = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+    staying = alive - draining.keys()
+    available = state.available_resources_per_node()
+    return Nodes(staying, sum(int(free.get("CPU", 0)) for node, free in available.items() if node in staying))
+
+
+def processors_of_others() -> int:
+    """Processors of the cluster but for those this process holds itself (when it is an actor); at least 1."""
+    context = ray.get_runtime_context()
+    held = context.get_assigned_resources().get("CPU", 0) if context.worker.mode == ray.WORKER_MODE else 0
+    return max(1, int(ray.cluster_resources().get("CPU", 1) - held))
