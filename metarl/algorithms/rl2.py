@@ -15,7 +15,9 @@ pre-training and fine-tuning); `task_distribution.reveal_task: true` makes the o
 
 Deviations, on purpose: the critic's values are normalised with its output layer corrected (PopArt; the papers leave
 them as they are); observations and rewards are normalised as inputs only; normalisers are part of the weights, moved
-by the learner after each update, so that acting and learning see the same numbers.
+by the learner after each update, so that acting and learning see the same numbers; and means are drawn back into the
+action range by a quadratic penalty: far outside, noise is clipped away by the environment and exploration is over, and
+a tanh that keeps them inside takes the gradient away where it saturates.
 
 Letters: K task, N stream, B = K N rows, T steps of a trial, I input, O observation, P previous action, A action.
 """
@@ -70,7 +72,7 @@ class Config(BaseModel):
     num_heads: int = Field(4, ge=1, description="transformer")
     init_std: float = Field(0.6, gt=0, description="of half the action range")
     min_std: float = Field(0.05, gt=0)
-    squash_mean: bool = Field(True, description="means within the action range, by tanh; false where it is unbounded")
+    bound_coef: float = Field(0.05, ge=0, description="of the squared excess of means over the action range")
     gamma: float = Field(0.97, gt=0, le=1)
     gae_lambda: float = Field(0.9, ge=0, le=1)
     lr: float = Field(1e-3, gt=0)
@@ -123,7 +125,6 @@ def make_net(config: Config, spaces: Spaces) -> RecurrentPolicy:
         config.head_dim,
         config.init_std,
         config.min_std,
-        config.squash_mean,
     )
 
 
@@ -289,6 +290,9 @@ class RL2:
         value_loss = ((values - data.targets) ** 2 * data.mask).sum() / total
         entropy = (distribution.entropy() * data.mask).sum() / total
         loss = policy_loss + 0.5 * c.value_coef * value_loss - c.entropy_coef * entropy
+        if isinstance(distribution, Gaussian):
+            excess = (distribution.mean.abs() - 1).clamp_min(0).square().sum(-1)
+            loss = loss + c.bound_coef * (excess * data.mask).sum() / total
         gradients = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
         with torch.no_grad():
             kl = (data.behaviour.kl(distribution) * data.mask).sum() / total  # type: ignore[arg-type]

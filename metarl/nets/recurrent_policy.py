@@ -103,7 +103,6 @@ class RecurrentPolicy:
     head_dim: int
     init_std: float
     min_std: float
-    squash_mean: bool = True  # beyond the action range noise is clipped away, and exploration with it
 
     @staticmethod
     def encoded_dim(encoded_obs_dim: int) -> int:
@@ -162,7 +161,6 @@ class RecurrentPolicy:
         values = linear(critic_hidden, params["critic.w1"], params["critic.b1"])[..., 0]
         if self.discrete:
             return Categorical(output), values
-        output = torch.tanh(output) if self.squash_mean else output
         return Gaussian(output, params["log_std"].clamp_min(math.log(self.min_std))), values
 
     def _encoder(self, params: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -201,8 +199,6 @@ class RecurrentPolicy:
         hidden += prepared["heads.b0"]
         np.tanh(hidden, out=hidden)
         output = hidden[:, : self.head_dim] @ prepared["policy.w1"].T + prepared["policy.b1"]
-        if self.squash_mean and not self.discrete:
-            np.tanh(output, out=output)
         values = hidden[:, self.head_dim :] @ prepared["critic.w1"].T + prepared["critic.b1"]
         return output, values[:, 0]
 

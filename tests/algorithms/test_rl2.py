@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -257,6 +258,23 @@ def test_an_update_stops_when_the_policy_has_moved_far_enough():
     far, near = learner(epochs=50, lr=0.01, max_kl=1e-3), learner(epochs=50, lr=0.01)
     trials = collect(far)
     assert far.update(trials)["gradient_steps"] < near.update(trials)["gradient_steps"] == 100
+
+
+def test_means_beyond_the_action_range_are_drawn_back_and_those_within_are_left_alone():
+    rl2 = learner(entropy_coef=0.0, value_coef=0.0, bound_coef=1.0)
+    trials = collect(rl2)
+    data = rl2._tensors(Sequences.of(trials), trials)[0]
+    data = replace(data, advantages=torch.zeros_like(data.advantages))
+
+    def largest_mean() -> float:
+        return float(rl2.net.forward(rl2._params, data.inputs)[0][0].abs().max())
+
+    rl2._params["policy.b1"].data.fill_(0.5)
+    assert rl2._step(data)["gradient_norm"] == 0
+    rl2._params["policy.b1"].data.fill_(3.0)
+    before = largest_mean()
+    assert rl2._step(data)["gradient_norm"] > 0
+    assert 1 < largest_mean() < before
 
 
 def test_truncated_backpropagation_gives_other_gradients_on_the_same_loss():

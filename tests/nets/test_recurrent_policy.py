@@ -96,12 +96,3 @@ def test_first_actions_are_near_the_middle_of_the_range():
     net = policy(CORES["gru"])
     distribution, _ = net.forward(net.init(torch.Generator().manual_seed(0)), inputs(net))
     assert float(distribution[0].abs().max()) < 0.1
-
-
-def test_means_stay_within_the_action_range_unless_told_otherwise():
-    for squash, most in ((True, 1.0), (False, float("inf"))):
-        net = RecurrentPolicy(OBS, ACTIONS, False, CORES["gru"], ENCODED, 5, 0.5, 0.05, squash_mean=squash)
-        params = {n: 20 * v for n, v in lively(net).items()}
-        largest = float(net.forward(params, inputs(net))[0][0].abs().max())
-        assert 0.9 < largest <= most
-        assert squash or largest > 1
