@@ -52,6 +52,7 @@ from metarl.replay import Batch, Replay
 from metarl.tasks import Task, TaskDistribution
 
 _log = logging.getLogger(__name__)
+_CUDA_GRAPHS = "reduce-overhead"  # torch.compile's name for them
 
 
 class Config(BaseModel):
@@ -91,6 +92,7 @@ class Config(BaseModel):
     contrastive_weight: float = Field(0.0, ge=0)
     contrastive_temperature: float = Field(1.0, gt=0)
     autocast: bool = Field(False, description="matrix products in bfloat16")
+    compile: bool = Field(False, description="on a GPU: losses and gradients as one compiled graph, replayed")
     context: Context = Field("own", description="what the belief is worth, in evaluations: blank, or another task's")
 
 
@@ -102,6 +104,8 @@ class PEARL:
     def __init__(self, config: Config, spaces: Spaces, device: torch.device, seed: int):
         if spaces.discrete:
             raise ConfigError("algorithm.name = 'pearl' needs continuous actions; allowed here: maml, rl2")
+        if config.compile and device.type == "cpu":
+            raise ConfigError("algorithm.compile = True needs a GPU; allowed on a CPU: False")
         c = self.config = config
         self.device, self.seed = device, seed
         O, A, Z = spaces.obs_dim, spaces.action_dim, c.latent_dim  # noqa: E741
@@ -116,6 +120,7 @@ class PEARL:
         self._targets = {n: v.clone() for n, v in self._params.items() if n.startswith("critics.")}
         self._optimiser = torch.optim.Adam(list(self._params.values()), lr=c.lr, fused=True)
         self._target_entropy = -float(A)
+        self._losses_of_step = torch.compile(self._losses, mode=_CUDA_GRAPHS) if c.compile else self._losses
         self.replay = Replay(c.num_train_tasks, c.replay_capacity, O, A, device)
         self.contexts = Replay(c.num_train_tasks, c.context_capacity, O, A, device)
         megabytes = (self.replay.num_bytes + self.contexts.num_bytes) / 2**20
@@ -168,13 +173,11 @@ class PEARL:
                     if i < prior_rounds:
                         self.contexts.add(slot, round_, k)
         generator = torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + self._num_updates) % 2**63)
-        total: Tensor | None = None
-        for _ in range(self.config.gradient_steps):
-            metrics = self.step(*self._draw(generator))
-            total = metrics if total is None else total + metrics
-        self._num_updates += 1
-        assert total is not None
         names = ("critic_loss", "actor_loss", "kl", "entropy", "contrastive_loss", "q")
+        total = torch.zeros(len(names), device=self.device)
+        for _ in range(self.config.gradient_steps):
+            total += self.step(*self._draw(generator))
+        self._num_updates += 1
         values = (total / self.config.gradient_steps).tolist()
         temperature = float(self._params["log_temperature"].exp())
         return dict(zip(names, values, strict=True)) | {"temperature": temperature, "stored": self.replay.num_stored}
@@ -226,7 +229,7 @@ class PEARL:
         """Gradients of some tasks' share of the losses, and of the metrics."""
         params = leaves(self._params)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast):
-            loss, metrics = self._losses(params, batch, contexts, noise)
+            loss, metrics = self._losses_of_step(params, batch, contexts, noise)
         gradients = torch.autograd.grad(share * loss, list(params.values()), allow_unused=True, materialize_grads=True)
         return list(gradients), share * metrics
 

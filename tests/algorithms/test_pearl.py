@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -349,3 +353,25 @@ def test_without_its_replay_in_the_checkpoint_it_fills_up_anew(encoder):
 def test_discrete_actions_are_refused_with_what_is_allowed():
     with pytest.raises(ConfigError, match="needs continuous actions"):
         learner(spaces=Spaces(2, 3, discrete=True))
+
+
+def test_the_losses_are_one_graph_for_the_compiler():
+    """In a process of its own: the compiler cannot see through the type checks that tests run with."""
+    script = """if True:
+        import torch
+        from tests.algorithms.test_pearl import gradients, learner, meta_batch
+
+        pearl = learner()
+        expected = gradients(pearl, *meta_batch())
+        pearl._losses_of_step = torch.compile(pearl._losses, backend="aot_eager", fullgraph=True)
+        for name, gradient in gradients(pearl, *meta_batch()).items():
+            torch.testing.assert_close(gradient, expected[name])
+    """
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "tests")])}
+    subprocess.run([sys.executable, "-c", script], env=environment, cwd=root, check=True, timeout=300)
+
+
+def test_compiling_on_a_cpu_is_refused():
+    with pytest.raises(ConfigError, match="compile"):
+        learner(compile=True)
