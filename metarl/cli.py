@@ -79,12 +79,17 @@ def train(
         settings = load_config(config, [*given, *(["executor.backend=local"] if local else [])])
         console = _console()
         console.print(f"run directory: {run}", markup=False, highlight=False, soft_wrap=True)
-        with _executors(settings, address) as make_executor:
-            reporter = ConsoleReporter(console)
-            try:
-                outcome = run_training(settings, run, make_executor, resume=resume, reporter=reporter)
-            finally:
-                reporter.close()
+        reporter = ConsoleReporter(console)
+        try:
+            if address is None or settings.executor.backend == "local":
+                with _executors(settings, address) as make_executor:
+                    outcome = run_training(settings, run, make_executor, resume=resume, reporter=reporter)
+            else:
+                from metarl.on_cluster import train_on_cluster
+
+                outcome = train_on_cluster(settings, run, address, resume, reporter)
+        finally:
+            reporter.close()
         again = ["metarl", "train", str(config), *given, "--run-dir", str(run), "--resume"]
         again += ["--local"] if local else ["--address", address] if address else []
         _finish(console, run, outcome, shlex.join(again))
@@ -105,8 +110,9 @@ def _finish(console: Console, run: Path, outcome: Outcome, command: str) -> None
 
     head = {"done": "done", "time limit": "the time limit is reached"}[outcome.reason]
     console.print(f"{head}: {summary}", markup=False, highlight=False, soft_wrap=True)
-    if any(record["kind"] == "train" for record in read_records(run / "metrics.jsonl")):
-        plot_learning_curve(run / "metrics.jsonl", run / "learning.png")
+    metrics = run / "metrics.jsonl"  # on another node, perhaps
+    if metrics.exists() and any(record["kind"] == "train" for record in read_records(metrics)):
+        plot_learning_curve(metrics, run / "learning.png")
         console.print(f"learning curve: {run / 'learning.png'}", markup=False, highlight=False, soft_wrap=True)
 
 

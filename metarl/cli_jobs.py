@@ -51,11 +51,8 @@ def submit(
         ),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="do not wait and follow the log")] = False,
-    learner_cpus: Annotated[float, typer.Option(min=0, help="processors kept for the learner")] = 0,
-    learner_gpus: Annotated[
-        float | None, typer.Option(min=0, help="GPUs kept for the learner (default: 1 if device=cuda, else 0)")
-    ] = None,
-    start_timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for these")] = 600,
+    learner_cpus: Annotated[float, typer.Option(min=0, help="processors kept for the learner, beside the rollout workers'")] = 0,
+    start_timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for them")] = 600,
 ) -> None:
     """Meta-train what CONFIG describes on a Ray cluster; submitted again, the run goes on.
 
@@ -74,8 +71,7 @@ def submit(
         from metarl.executor.ray_backend.package import build_package
         from metarl.executor.ray_backend.token import find_token
 
-        gpus = float(settings.device == "cuda") if learner_gpus is None else learner_gpus
-        reservation = Reservation(learner_cpus, gpus)
+        reservation = Reservation(learner_cpus)  # the learner takes its GPU itself
         token = find_token()
         with tempfile.TemporaryDirectory() as folder:
             package = build_package(Path.cwd(), Path(folder) / "job.zip", [token.file] if token and token.file else [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -78,6 +78,43 @@ class ConsoleReporter:
     def close(self) -> None:
         if self._live:
             self._live.stop()
+
+
+class Forwarded:
+    """Emits what it is told as (method's name, arguments), for `show` in another process; warnings of metarl too."""
+
+    def __init__(self, emit: Callable[[tuple[str, tuple[Any, ...]]], None]):
+        self._emit = emit
+        logger = logging.getLogger("metarl")
+        logger.handlers[:] = [_NoteHandler(self)]
+        logger.setLevel(logging.INFO)
+
+    def train(self, record: Mapping[str, Any], iterations: int, eta_s: float) -> None:
+        self._emit(("train", (record, iterations, eta_s)))
+
+    def evaluation(self, record: Mapping[str, Any]) -> None:
+        self._emit(("evaluation", (record,)))
+
+    def note(self, text: str) -> None:
+        self._emit(("note", (text,)))
+
+    def close(self) -> None:
+        pass
+
+
+def show(reporter: Reporter, event: tuple[str, tuple[Any, ...]]) -> None:
+    """Tell `reporter` what a Forwarded one was told elsewhere."""
+    method, arguments = event
+    getattr(reporter, method)(*arguments)
+
+
+class _NoteHandler(logging.Handler):
+    def __init__(self, reporter: Reporter):
+        super().__init__()
+        self._reporter = reporter
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._reporter.note(f"{record.levelname} {record.getMessage()}")
 
 
 def train_line(record: Mapping[str, Any], iterations: int, eta_s: float) -> str:

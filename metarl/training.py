@@ -18,6 +18,7 @@ this too repeats bit for bit; checkpoints hold W(i-1).
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -28,7 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +52,20 @@ Reason = Literal["done", "time limit", "interrupted"]
 TIMINGS = ("wall_s", "sample_s", "learn_s", "other_s", "env_steps_per_s", "evaluate_s")  # all else repeats exactly
 
 
+class Stop(Protocol):
+    """Training stops after the iteration under way once `signal_number` is set."""
+
+    signal_number: int | None
+
+
+@dataclass
+class Asked:
+    """A Stop that nobody has asked for yet."""
+
+    signal_number: int | None = None
+
+
+_log = logging.getLogger(__name__)
 _LAGGED = "lagged."  # in checkpoints: the weights that the next iteration's trials are collected with
 
 
@@ -72,8 +87,10 @@ def train(
     *,
     resume: bool = False,
     reporter: Reporter | None = None,
+    stop: Stop | None = None,
 ) -> Outcome:
-    """Train what `config` describes, in `run_dir`, until it is done, out of time or asked to stop by SIGINT or SIGTERM.
+    """Train what `config` describes, in `run_dir`, until it is done, out of time or asked to stop: by SIGINT, by
+    SIGTERM, or by `stop`.
 
     Raises ConfigError, TaskError or CheckpointError where the input is wrong, EnvironmentFault where an
     environment misbehaves, TrainingError where training diverges. The state after the last completed
@@ -81,7 +98,7 @@ def train(
     """
     distribution = distribution_of(config.task_distribution)
     device = resolve_device(config.device)
-    algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config.seed), device, config.seed)
+    algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config), device, config.seed)
     if config.training.evaluate_every:
         distribution.sample(config.evaluation.split, 1, config.seed)  # a split that is missing shows now, not later
     if config.training.overlap and algorithm.max_lag < 1:
@@ -91,8 +108,9 @@ def train(
             restore(run.restored, distribution, algorithm)
         executor = make_executor(distribution, algorithm.policy)
         try:
-            with _stop_signals() as stop:  # last: what makes executors may set handlers of its own (Ray does)
-                return _Loop(config, run, distribution, algorithm, executor, reporter or Silent(), stop).run()
+            asked = stop or Asked()
+            with stop_signals(asked):  # last: what makes executors may set handlers of its own (Ray does)
+                return _Loop(config, run, distribution, algorithm, executor, reporter or Silent(), asked).run()
         finally:
             executor.close()
 
@@ -125,7 +143,7 @@ class _Loop:
         algorithm: Algorithm,
         executor: Executor,
         reporter: Reporter,
-        stop: _Stop,
+        stop: Stop,
     ):
         self.config, self.run_directory, self.distribution = config, run, distribution
         self.algorithm, self.executor, self.reporter, self.stop = algorithm, executor, reporter, stop
@@ -153,11 +171,18 @@ class _Loop:
             reason = self._loop()
         except Exception:
             if self.is_consistent:
-                self._save()
+                self._rescue()
             raise
         # Once more where the last checkpoint was written before the time ran out: resuming must know that it has.
         self._save(again=reason == "time limit" and self._iterations_done > 0)
         return Outcome(reason, self.iteration, self.env_steps, self.wall_s, self.stop.signal_number)
+
+    def _rescue(self) -> None:
+        """Keep the last complete iteration. Where that fails too, why the run ends is still the first cause."""
+        try:
+            self._save()
+        except (OSError, TrainingError) as error:
+            _log.warning("iteration %d could not be saved: %s", self.iteration, error)
 
     def _loop(self) -> Reason:
         settings = self.config.training
@@ -201,7 +226,7 @@ class _Loop:
         learn_end = time.perf_counter()
         weights = algorithm.weights()
         self._check_finite(metrics, weights)
-        self.iteration, self.weights, self.is_consistent = iteration + 1, weights, True
+        self.iteration, self.weights = iteration + 1, weights
         steps = sum(trial.num_steps for trial in trials)
         self.env_steps += steps
         sample_s, learn_s = learn_start - collect_start, learn_end - learn_start
@@ -219,6 +244,7 @@ class _Loop:
         }
         self._iterations_done += 1
         self.run_directory.write(record)
+        self.is_consistent = True  # not before: a checkpoint whose record is missing would lose it for ever
         self.reporter.train(record, self.config.training.iterations, self._eta_s())
         self._log_s = time.perf_counter() - end
 
@@ -311,20 +337,14 @@ class _Loop:
         self.saved_iteration = self.iteration
 
 
-@dataclass
-class _Stop:
-    signal_number: int | None = None
-
-
 @contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """The first SIGINT or SIGTERM asks the loop to stop; the next one acts as if this were not here.
+def stop_signals(stop: Stop) -> Iterator[None]:
+    """The first SIGINT or SIGTERM asks to stop; the next one acts as if this were not here.
 
     Only the main thread can listen; elsewhere nothing is changed.
     """
-    stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -339,7 +359,7 @@ def _stop_signals() -> Iterator[_Stop]:
     for number in former:
         signal.signal(number, ask)
     try:
-        yield stop
+        yield
     finally:
         put_back()
 

@@ -23,6 +23,7 @@ LAYERS = [
     {"evaluation", "report", "config"},
     {"run_directory", "logs"},
     {"training"},
+    {"on_cluster"},
     {"cli_endings"},
     {"cli_jobs"},
     {"cli"},

@@ -12,7 +12,9 @@ from typing import Literal
 import ray
 from ray import cloudpickle
 
+import metarl.errors
 from metarl.errors import EnvironmentFault, MetarlError, TrainingError
+from metarl.executor.ray_backend.ledger import WorkerTracebackError
 from metarl.executor.worker import UnitRunner
 from metarl.experience import Trial, Unit, Weights
 
@@ -45,6 +47,16 @@ class Failure:
         elif isinstance(error, TrainingError):
             kind = "training"
         return Failure(kind, type(error).__name__, str(error), traceback.format_exc())
+
+    def exception(self, where: str = "") -> Exception:
+        """The error to raise in the process that learns of it; a bug keeps its traceback, as the error's cause."""
+        error: Exception
+        if self.kind == "program":
+            error = RuntimeError(f"{where}{self.error_type}: {self.message}")
+        else:
+            error = getattr(metarl.errors, self.error_type, MetarlError)(self.message)
+        error.__cause__ = WorkerTracebackError(self.traceback)
+        return error
 
 
 class RolloutActor:

@@ -61,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Reservation:
-    """What the learner keeps for itself. Without any it runs on the head node."""
+    """What the job's own process keeps. Without any it runs on the head node."""
 
     num_cpus: float = 0
     num_gpus: float = 0

@@ -30,3 +30,8 @@ def processors_of_others() -> int:
     context = ray.get_runtime_context()
     held = context.get_assigned_resources().get("CPU", 0) if context.worker.mode == ray.WORKER_MODE else 0
     return max(1, int(ray.cluster_resources().get("CPU", 1) - held))
+
+
+def has_gpu() -> bool:
+    """Whether any node of the cluster has one."""
+    return bool(ray.cluster_resources().get("GPU", 0) >= 1)

@@ -35,7 +35,6 @@ import ray
 from ray import ObjectRef, cloudpickle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-import metarl.errors
 from metarl.algorithms.base import AdaptivePolicy
 from metarl.errors import ConfigError, MetarlError
 from metarl.executor.ray_backend.actor import WORKER_ENVIRONMENT, Failure, RolloutActor, driver_search_path
@@ -248,12 +247,7 @@ class RayExecutor:
             self._ledger.failed(ticket, failure.message, failure.traceback)
             return
         self._ledger.abandon([ticket])
-        origin = WorkerTracebackError(failure.traceback)
-        if failure.kind == "input":
-            raise getattr(metarl.errors, failure.error_type, MetarlError)(failure.message) from origin
-        if failure.kind == "training":
-            raise metarl.errors.TrainingError(failure.message) from origin
-        raise RuntimeError(f"{ticket}: {failure.error_type}: {failure.message}") from origin
+        raise failure.exception(f"{ticket}: ")
 
     # --- workers that start, die and hang --------------------------------------------------------
 

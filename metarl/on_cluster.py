@@ -1,0 +1,42 @@
+"""Training on a running Ray cluster: the loop is an actor that goes on from its checkpoint wherever it starts again."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from metarl.algorithms.base import AdaptivePolicy
+from metarl.config import RunConfig
+from metarl.executor.base import Executor
+from metarl.executor.ray_backend import RayExecutor, connect
+from metarl.executor.ray_backend.nodes import has_gpu
+from metarl.executor.ray_backend.restartable import Channel, run_restartable
+from metarl.logs import Forwarded, Reporter, show
+from metarl.tasks import TaskDistribution
+from metarl.training import Asked, Outcome, stop_signals, train
+
+
+def train_on_cluster(config: RunConfig, run_dir: Path, address: str, resume: bool, reporter: Reporter) -> Outcome:
+    """As `metarl.training.train`, in a process of the cluster at `address`; this one only follows it.
+
+    The process takes a GPU where the configuration wants one, and with `device: auto` where the cluster has one. It
+    runs on this node if it can: elsewhere `run_dir` must be on storage that the nodes share.
+    """
+    stop = Asked()
+    with connect(address), stop_signals(stop):
+        num_gpus = int(config.device == "cuda" or (config.device == "auto" and has_gpu()))
+        work = partial(_learn, config, run_dir.absolute(), resume)
+        return run_restartable(work, partial(show, reporter), stop, num_gpus)
+
+
+def _learn(config: RunConfig, run_dir: Path, resume: bool, channel: Channel) -> Outcome:
+    settings = config.executor
+
+    def make_executor(distribution: TaskDistribution, policy: AdaptivePolicy[Any]) -> Executor:
+        return RayExecutor(
+            distribution, policy, num_workers=settings.num_workers, unit_deadline_s=settings.unit_deadline_s
+        )
+
+    go_on = resume or channel.is_restarted
+    return train(config, run_dir, make_executor, resume=go_on, reporter=Forwarded(channel.emit), stop=channel)
