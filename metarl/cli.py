@@ -61,41 +61,59 @@ def main() -> None:
 def train(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file, see experiments/")],
     overrides: Overrides = None,
-    run_dir: Annotated[Path | None, typer.Option(help="where the run goes [default: runs/CONFIG's name]")] = None,
+    run_dir: Annotated[
+        str | None,
+        typer.Option(help="where the run goes, a path or a URL such as s3://... (default: runs/CONFIG's name)"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="go on with the run there; starts one if there is none")
     ] = False,
     local: Local = False,
     address: Address = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=A,B,...", help="compare these values; again for another key")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="runs of each setting, from seed= on")] = None,
+    asha: Annotated[bool, typer.Option("--asha", help="of a sweep: stop what does worst early")] = False,
+    cpus_per_run: Annotated[int, typer.Option(min=1, help="of a sweep: processors of each run")] = 1,
 ) -> None:
-    """Meta-train what CONFIG describes."""
+    """Meta-train what CONFIG describes; with --sweep or --seeds many runs of it side by side, and compare them."""
     with _exit_codes():
+        if sweep or seeds or asha or cpus_per_run > 1:
+            from metarl.cli_sweep import Request, train_sweep
+
+            if run_dir and "://" in run_dir:
+                raise ConfigError(f"--run-dir {run_dir}: a sweep's is a path")
+            lists, folder = (tuple(overrides or ()), tuple(sweep or ())), Path(run_dir) if run_dir else None
+            train_sweep(Request(config, *lists, seeds, folder, resume, local, address, asha, cpus_per_run))
+            return
         from metarl.config import load_config
         from metarl.logs import ConsoleReporter
+        from metarl.remote_run import local_copy
         from metarl.training import train as run_training
 
         given = list(overrides or ())
-        run = run_dir or Path("runs") / config.stem
+        run = run_dir or f"runs/{config.stem}"
         settings = load_config(config, [*given, *(["executor.backend=local"] if local else [])])
         console = _console()
         console.print(f"run directory: {run}", markup=False, highlight=False, soft_wrap=True)
         reporter = ConsoleReporter(console)
         try:
             if address is None or settings.executor.backend == "local":
-                with _executors(settings, address) as make_executor:
-                    outcome = run_training(settings, run, make_executor, resume=resume, reporter=reporter)
+                with _executors(settings, address) as make_executor, local_copy(run) as (path, saved):
+                    outcome = run_training(settings, path, make_executor, resume=resume, reporter=reporter, saved=saved)
             else:
                 from metarl.on_cluster import train_on_cluster
 
                 outcome = train_on_cluster(settings, run, address, resume, reporter)
         finally:
             reporter.close()
-        again = ["metarl", "train", str(config), *given, "--run-dir", str(run), "--resume"]
+        again = ["metarl", "train", str(config), *given, "--run-dir", run, "--resume"]
         again += ["--local"] if local else ["--address", address] if address else []
         _finish(console, run, outcome, shlex.join(again))
 
 
-def _finish(console: Console, run: Path, outcome: Outcome, command: str) -> None:
+def _finish(console: Console, run: str, outcome: Outcome, command: str) -> None:
     """Say how it ended and what comes next; exits where a signal ended it."""
     minutes = outcome.wall_s / 60
     summary = (
@@ -110,16 +128,16 @@ def _finish(console: Console, run: Path, outcome: Outcome, command: str) -> None
 
     head = {"done": "done", "time limit": "the time limit is reached"}[outcome.reason]
     console.print(f"{head}: {summary}", markup=False, highlight=False, soft_wrap=True)
-    metrics = run / "metrics.jsonl"  # on another node, perhaps
+    metrics = Path(run) / "metrics.jsonl"  # or on a storage or another node
     if metrics.exists() and any(record["kind"] == "train" for record in read_records(metrics)):
-        plot_learning_curve(metrics, run / "learning.png")
-        console.print(f"learning curve: {run / 'learning.png'}", markup=False, highlight=False, soft_wrap=True)
+        plot_learning_curve(metrics, Path(run) / "learning.png")
+        console.print(f"learning curve: {run}/learning.png", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def evaluate(
     run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="a run directory; config.yaml and checkpoints/ are enough")
+        str, typer.Argument(metavar="RUN", help="a run directory or its URL; config.yaml and checkpoints/ are enough")
     ],
     overrides: Overrides = None,
     split: SplitName = "test",
@@ -139,16 +157,18 @@ def evaluate(
 
     Overrides change how it acts in this evaluation, such as algorithm.context=blank for a recurrent policy.
     """
-    with _exit_codes():
+    with _exit_codes(), ExitStack() as stack:
         from metarl.evaluation.evaluate import evaluate as run_evaluation
         from metarl.evaluation.table import table
+        from metarl.remote_run import local_copy
         from metarl.report.adaptation_curve import plot_adaptation
         from metarl.run_directory import evaluation_folder, load_run
 
         console = _console()
         name = _split(split)
         given = list(overrides or ())
-        trained = load_run(run, given)
+        path, _ = stack.enter_context(local_copy(run))
+        trained = load_run(path, given)
         config, iteration = trained.config, trained.checkpoint.iteration
         if local:
             config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
@@ -171,12 +191,13 @@ def evaluate(
                 executor.close()
         if given:
             result = replace(result, notes=(*result.notes, f"Evaluated with {', '.join(given)}."))
-        folder = out or evaluation_folder(run, name, iteration, given)
+        folder = out or evaluation_folder(path, name, iteration, given)
         result.write(folder / "evaluation.json")
         plot_adaptation(result, folder / "adaptation.png")
         console.print(table(result))
         for written in ("evaluation.json", "adaptation.png"):
-            console.print(str(folder / written), markup=False, highlight=False, soft_wrap=True)
+            shown = str(folder / written).replace(str(path), run)
+            console.print(shown, markup=False, highlight=False, soft_wrap=True)
 
 
 def _plan(plan: TrialPlan, episodes: int | None, rounds: int | None) -> TrialPlan:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from metarl.algorithms.base import AdaptivePolicy
@@ -13,24 +13,26 @@ from metarl.executor.ray_backend import RayExecutor, connect
 from metarl.executor.ray_backend.nodes import has_gpu
 from metarl.executor.ray_backend.restartable import Channel, run_restartable
 from metarl.logs import Forwarded, Reporter, show
+from metarl.remote_run import local_copy
 from metarl.tasks import TaskDistribution
 from metarl.training import Asked, Outcome, stop_signals, train
 
 
-def train_on_cluster(config: RunConfig, run_dir: Path, address: str, resume: bool, reporter: Reporter) -> Outcome:
+def train_on_cluster(config: RunConfig, run_dir: str, address: str, resume: bool, reporter: Reporter) -> Outcome:
     """As `metarl.training.train`, in a process of the cluster at `address`; this one only follows it.
 
     The process takes a GPU where the configuration wants one, and with `device: auto` where the cluster has one. It
-    runs on this node if it can: elsewhere `run_dir` must be on storage that the nodes share.
+    runs on this node if it can: elsewhere `run_dir` must be on storage that the nodes share, or a URL of one.
     """
     stop = Asked()
     with connect(address), stop_signals(stop):
         num_gpus = int(config.device == "cuda" or (config.device == "auto" and has_gpu()))
-        work = partial(_learn, config, run_dir.absolute(), resume)
+        run = run_dir if "://" in run_dir else os.path.abspath(run_dir)
+        work = partial(_learn, config, run, resume)
         return run_restartable(work, partial(show, reporter), stop, num_gpus)
 
 
-def _learn(config: RunConfig, run_dir: Path, resume: bool, channel: Channel) -> Outcome:
+def _learn(config: RunConfig, run_dir: str, resume: bool, channel: Channel) -> Outcome:
     settings = config.executor
 
     def make_executor(distribution: TaskDistribution, policy: AdaptivePolicy[Any]) -> Executor:
@@ -39,4 +41,6 @@ def _learn(config: RunConfig, run_dir: Path, resume: bool, channel: Channel) -> 
         )
 
     go_on = resume or channel.is_restarted
-    return train(config, run_dir, make_executor, resume=go_on, reporter=Forwarded(channel.emit), stop=channel)
+    reporter = Forwarded(channel.emit)
+    with local_copy(run_dir) as (path, saved):
+        return train(config, path, make_executor, resume=go_on, reporter=reporter, stop=channel, saved=saved)

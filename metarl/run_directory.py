@@ -33,6 +33,7 @@ from metarl.algorithms.base import Algorithm, Spaces
 from metarl.checkpoint import Checkpoint
 from metarl.config import RunConfig, TaskDistributionConfig, differences, load_config, to_yaml
 from metarl.errors import CheckpointError, ConfigError
+from metarl.executor.worker import blaming, time_limit
 from metarl.tasks import RevealedTask, TaskDistribution, load_distribution
 
 _PACKAGES = ("metarl", "torch", "numpy", "ray", "gymnasium", "mujoco", "mjbatch")
@@ -63,9 +64,7 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     config = load_config(path / "config.yaml", overrides)
     newest = checkpoint.load_latest(path / "checkpoints")
     distribution = distribution_of(config.task_distribution)
-    algorithm = build_algorithm(
-        config.algorithm, spaces_of(distribution, config.seed), torch.device("cpu"), config.seed
-    )
+    algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config), torch.device("cpu"), config.seed)
     restore(newest, distribution, algorithm)
     return TrainedRun(config, distribution, algorithm, newest)
 
@@ -93,13 +92,18 @@ def identity_of(distribution: TaskDistribution) -> dict[str, Any]:
     return {**identity, "reveals_task": True} if distribution.reveals_task else identity
 
 
-def spaces_of(distribution: TaskDistribution, seed: int) -> Spaces:
-    """What a policy for these tasks must know; builds one environment to find out."""
-    batch = distribution.make_batch(distribution.sample("train", 1, seed))
-    try:
-        return Spaces.of(batch.single_observation_space, batch.single_action_space)
-    finally:
-        batch.close()
+def spaces_of(distribution: TaskDistribution, config: RunConfig) -> Spaces:
+    """What a policy for these tasks must know; builds one environment to find out.
+
+    EnvironmentFault naming the task where that raises or takes longer than a unit may.
+    """
+    tasks, doing = distribution.sample("train", 1, config.seed), "building the environment"
+    with blaming(tasks, doing), time_limit(config.executor.unit_deadline_s, tasks, doing):
+        batch = distribution.make_batch(tasks)
+        try:
+            return Spaces.of(batch.single_observation_space, batch.single_action_space)
+        finally:
+            batch.close()
 
 
 @dataclass

@@ -88,9 +88,10 @@ def train(
     resume: bool = False,
     reporter: Reporter | None = None,
     stop: Stop | None = None,
+    saved: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train what `config` describes, in `run_dir`, until it is done, out of time or asked to stop: by SIGINT, by
-    SIGTERM, or by `stop`.
+    SIGTERM, or by `stop`. `saved` is called after each checkpoint.
 
     Raises ConfigError, TaskError or CheckpointError where the input is wrong, EnvironmentFault where an
     environment misbehaves, TrainingError where training diverges. The state after the last completed
@@ -110,7 +111,7 @@ def train(
         try:
             asked = stop or Asked()
             with stop_signals(asked):  # last: what makes executors may set handlers of its own (Ray does)
-                return _Loop(config, run, distribution, algorithm, executor, reporter or Silent(), asked).run()
+                return _Loop(config, run, distribution, algorithm, executor, reporter or Silent(), asked, saved).run()
         finally:
             executor.close()
 
@@ -144,9 +145,11 @@ class _Loop:
         executor: Executor,
         reporter: Reporter,
         stop: Stop,
+        saved: Callable[[], None],
     ):
         self.config, self.run_directory, self.distribution = config, run, distribution
         self.algorithm, self.executor, self.reporter, self.stop = algorithm, executor, reporter, stop
+        self._saved = saved
         meta: dict[str, Any] = run.restored.meta if run.restored else {"env_steps": 0, "wall_s": 0.0}
         self.iteration = run.restored.iteration if run.restored else 0
         self.saved_iteration = self.iteration if run.restored else -1
@@ -335,6 +338,7 @@ class _Loop:
             self.is_consistent = False
             raise TrainingError(self._lost(str(error))) from error
         self.saved_iteration = self.iteration
+        self._saved()
 
 
 @contextmanager

@@ -163,6 +163,24 @@ def test_divergence_is_one_message_and_exit_code_1(config: str) -> None:
     assert "last checkpoint: none yet" in message
 
 
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("raise_make", "building the environment raised FileNotFoundError: robot.xml"),
+        ("exit_make", "building the environment raised SystemExit: 0"),
+        ("hang_make", "building the environment did not end within 0.5 s"),
+        ("raise", "step raised ZeroDivisionError: the motor came off"),
+    ],
+)
+def test_an_environment_at_fault_is_one_message_and_exit_code_1(config: str, fault: str, says: str) -> None:
+    robot = ["task_distribution.name=tests.toy:Point", f"task_distribution.options={{fault: {fault}, above: -2}}"]
+    message = error_of(metarl_("train", config, "--local", "executor.unit_deadline_s=0.5", *robot), 1)
+    assert "Point(goal=" in message
+    assert says in message
+    if fault == "raise":  # anything else ends before there is a run
+        assert checkpoint.load_latest(Path("runs/small/checkpoints")).iteration == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_go_on(config: str, number: signal.Signals) -> None:
     script = (

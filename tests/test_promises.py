@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from safetensors.numpy import load_file
 
 from metarl.config import RunConfig, load_config
 from metarl.errors import ConfigError
 from metarl.executor.local import LocalExecutor
 from metarl.executor.ray_backend import RayExecutor, connect
-from metarl.training import TIMINGS, MakeExecutor, train
+from metarl.training import MakeExecutor, train
+from tests.runs import left_by, records_of
 
 CONFIG = """seed: 5
 task_distribution: {name: HalfCheetahVel, options: {horizon: 12}}
@@ -45,14 +44,6 @@ def config_for(folder: Path, algorithm: str, iterations: int) -> RunConfig:
     return load_config(folder / "config.yaml")
 
 
-def outcome(run: Path, iteration: int) -> tuple[dict[str, bytes], list[dict]]:
-    """Everything a run leaves that must repeat: the state's tensors, and the records without timings."""
-    tensors = load_file(run / "checkpoints" / f"{iteration:06d}" / "state.safetensors")
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    kept = [{k: v for k, v in record.items() if k not in TIMINGS} for record in records]
-    return {name: value.tobytes() for name, value in tensors.items()}, kept
-
-
 def executor_of(workers: int) -> MakeExecutor:
     if workers == 0:
         return LocalExecutor
@@ -64,7 +55,7 @@ def test_local_and_one_and_three_actors_learn_bitwise_the_same(tmp_path, algorit
     outcomes = []
     for workers in (0, 1, 3):
         train(config_for(tmp_path / "c", algorithm, 3), tmp_path / f"run{workers}", executor_of(workers))
-        outcomes.append(outcome(tmp_path / f"run{workers}", 3))
+        outcomes.append(left_by(tmp_path / f"run{workers}", 3))
     assert outcomes[0] == outcomes[1] == outcomes[2]
 
 
@@ -73,13 +64,12 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(tmp_path, algorithm)
     train(config_for(tmp_path / "c", algorithm, 4), tmp_path / "straight", executor_of(2))
     train(config_for(tmp_path / "c", algorithm, 2), tmp_path / "halved", executor_of(2))
     train(config_for(tmp_path / "c", algorithm, 4), tmp_path / "halved", executor_of(0), resume=True)
-    assert outcome(tmp_path / "straight", 4) == outcome(tmp_path / "halved", 4)
+    assert left_by(tmp_path / "straight", 4) == left_by(tmp_path / "halved", 4)
 
 
 def test_with_overlap_trials_are_one_update_old_from_the_third_iteration_on(tmp_path):
     train(config_for(tmp_path / "c", "pearl with overlap", 4), tmp_path / "run", executor_of(2))
-    _, records = outcome(tmp_path / "run", 4)
-    assert [r["weights_lag"] for r in records if r["kind"] == "train"] == [0, 0, 1, 1]
+    assert [r["weights_lag"] for r in records_of(tmp_path / "run") if r["kind"] == "train"] == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("algorithm", ["maml", "rl2"])

@@ -26,6 +26,7 @@ from metarl.experience import Trial
 from metarl.logs import Silent, train_line
 from metarl.run_directory import load_run, open_run, read_records
 from metarl.training import TIMINGS, Outcome, resolve_device, train
+from tests.runs import records_of
 
 YAML = """
 seed: 3
@@ -48,12 +49,6 @@ def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
     path = tmp_path / "config.yaml"
     path.write_text(YAML)
     return lambda *overrides: load_config(path, overrides)
-
-
-def records_of(run: Path) -> list[dict[str, Any]]:
-    """What must repeat exactly."""
-    records = read_records(run / "metrics.jsonl")
-    return [{name: value for name, value in record.items() if name not in TIMINGS} for record in records]
 
 
 def assert_same_run(a: Path, b: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -22,8 +23,10 @@ Fault = Literal[
     "exit",
     "nan",
     "hang_step",
+    "hang_hard",
     "hang_make",
     "raise_make",
+    "exit_make",
     "shape",
     "die",
     "die_once",
@@ -111,6 +114,8 @@ def _misbehave(fault: Fault, flag: str) -> None:
         raise SystemExit("the simulator wants to quit")
     if fault == "hang_step":
         time.sleep(3600)
+    if fault == "hang_hard":
+        ctypes.PyDLL(None).sleep(3600)  # native code that never lets go of the interpreter
     if fault == "die_once" and not Path(flag).exists():
         Path(flag).touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -137,6 +142,8 @@ class Point(TaskDistribution):
         fault: Fault = self._fault if goal > self._above else "none"
         if fault == "raise_make":
             raise FileNotFoundError("robot.xml")
+        if fault == "exit_make":
+            raise SystemExit(0)
         if fault == "hang_make":
             time.sleep(3600)
         return PointEnv(goal, fault, self._flag)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -53,18 +56,18 @@ class UnitRunner:
                 self.close()
             self._batches[len(tasks)] = self._build(tasks)
         else:  # also where the tasks are the same: nothing of the unit before may remain
-            with _blaming(tasks, "setting the task"):
+            with blaming(tasks, "setting the task"):
                 self._batches[len(tasks)].set_tasks(tasks)
         return self._batches[len(tasks)]
 
     def _build(self, tasks: Sequence[Task]) -> TaskBatch:
         try:
-            with _blaming(tasks, "building the environment"):
+            with blaming(tasks, "building the environment"):
                 return self._distribution.make_batch(tasks)
         except EnvironmentFault:
             distinct = tuple(dict.fromkeys(tasks))
             for task in distinct if len(distinct) > 1 else ():  # which of them is it?
-                with _blaming([task], "building the environment"):
+                with blaming([task], "building the environment"):
                     self._distribution.make_batch([task]).close()
             raise
 
@@ -85,20 +88,20 @@ class GuardedBatch(TaskBatch):
         self._obs_shape = (batch.num_envs, *(batch.single_observation_space.shape or ()))
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        with _blaming(tasks, "setting the task"):
+        with blaming(tasks, "setting the task"):
             self._batch.set_tasks(tasks)
         self.tasks = self._batch.tasks
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        with _blaming(self.tasks, "reset"):
+        with blaming(self.tasks, "reset"):
             obs, info = self._batch.reset(seed=seed, options=options)
             self._check("observations", obs, self._obs_shape)
         return obs, info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        with _blaming(self.tasks, "step"):
+        with blaming(self.tasks, "step"):
             obs, rewards, terminated, truncated, info = self._batch.step(actions)
             self._check("observations", obs, self._obs_shape)
             for what, array in (("rewards", rewards), ("terminated", terminated), ("truncated", truncated)):
@@ -114,7 +117,7 @@ class GuardedBatch(TaskBatch):
         self._batch.close_extras(**kwargs)
 
 
-class _blaming:  # noqa: N801  (a context manager; a generator would cost more than the physics of a small step)
+class blaming:  # noqa: N801  (a context manager; a generator would cost more than the physics of a small step)
     """Exceptions inside come as EnvironmentFault: `doing` failed on these tasks."""
 
     __slots__ = ("doing", "tasks")
@@ -133,6 +136,28 @@ class _blaming:  # noqa: N801  (a context manager; a generator would cost more t
         distinct = list(dict.fromkeys(map(str, self.tasks)))
         who = distinct[0] if len(distinct) == 1 else f"one of {len(distinct)} tasks ({'; '.join(distinct[:4])}; ...)"
         raise EnvironmentFault(f"{who}: {self.doing} raised {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def time_limit(seconds: float, tasks: Sequence[Task], doing: str) -> Iterator[None]:
+    """What takes longer inside is interrupted: EnvironmentFault, `doing` hung on these tasks.
+
+    By SIGALRM, so only in the main thread, and only while Python or a system call runs: without effect elsewhere.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise EnvironmentFault(f"{tasks[0]}: {doing} did not end within {seconds:g} s")
+
+    former = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
 
 
 @contextmanager

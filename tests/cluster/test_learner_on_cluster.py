@@ -68,7 +68,7 @@ def test_a_learner_that_is_killed_goes_on_and_learns_bitwise_the_same(cluster: C
     config = config_for(tmp_path)
     calm, disturbed = Watching(99, None), Watching(5, kill_the_learner)
     for name, reporter in (("calm", calm), ("disturbed", disturbed)):
-        outcome = train_on_cluster(config, tmp_path / name, cluster.address, False, reporter)
+        outcome = train_on_cluster(config, str(tmp_path / name), cluster.address, False, reporter)
         assert (outcome.reason, outcome.iteration) == ("done", 12)
     assert calm.seen == list(range(1, 13))
     assert len(disturbed.seen) > 12  # some iterations were done again
@@ -77,7 +77,7 @@ def test_a_learner_that_is_killed_goes_on_and_learns_bitwise_the_same(cluster: C
 
 def test_a_signal_stops_the_learner_which_saves(cluster: Cluster, tmp_path: Path) -> None:
     stopped = Watching(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    outcome = train_on_cluster(config_for(tmp_path, 10_000), tmp_path / "run", cluster.address, False, stopped)
+    outcome = train_on_cluster(config_for(tmp_path, 10_000), str(tmp_path / "run"), cluster.address, False, stopped)
     assert (outcome.reason, outcome.signal_number) == ("interrupted", signal.SIGTERM)
     assert checkpoint.load_latest(tmp_path / "run" / "checkpoints").iteration == outcome.iteration >= 3
     wait_until(lambda: not worker_pids("ray::Restartable"))
@@ -86,11 +86,11 @@ def test_a_signal_stops_the_learner_which_saves(cluster: Cluster, tmp_path: Path
 def test_an_environments_fault_arrives_as_such(cluster: Cluster, tmp_path: Path) -> None:
     text = CONFIG.replace("{name: PointGoal}", '{name: "tests.toy:Point", options: {fault: raise, above: -2}}')
     with pytest.raises(EnvironmentFault, match="the motor came off"):
-        train_on_cluster(config_for(tmp_path, 5, text), tmp_path / "run", cluster.address, False, Silent())
+        train_on_cluster(config_for(tmp_path, 5, text), str(tmp_path / "run"), cluster.address, False, Silent())
 
 
 def test_a_gpu_that_no_node_has_is_said(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restartable, "_START_DEADLINE_S", 3.0)
     config = config_for(tmp_path, 5, CONFIG.replace("device: cpu", "device: cuda"))
     with pytest.raises(ConfigError, match="wants 1 GPU, and the cluster has 0"):
-        train_on_cluster(config, tmp_path / "run", cluster.address, False, Silent())
+        train_on_cluster(config, str(tmp_path / "run"), cluster.address, False, Silent())

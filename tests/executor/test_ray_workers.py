@@ -95,8 +95,13 @@ def test_a_unit_that_is_late_goes_out_a_second_time(
     ("fault", "says"),
     [
         ("raise", "ZeroDivisionError: the motor came off"),
+        ("exit", "SystemExit: the simulator wants to quit"),
         ("nan", "reward is not finite"),
+        ("shape", "observation has"),
+        ("raise_make", "FileNotFoundError: robot.xml"),
+        ("exit_make", "raised SystemExit: 0"),
         ("hang_step", "no result within 2 s"),
+        ("hang_hard", "no result within 2 s"),
         ("hang_make", "no result within 2 s"),
     ],
 )

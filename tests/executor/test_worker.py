@@ -26,6 +26,7 @@ WEIGHTS = point_policy().initial_weights()
         ("nan", "reward is not finite at step 2"),
         ("shape", "observation has"),
         ("raise_make", "FileNotFoundError: robot.xml"),
+        ("exit_make", "building the environment raised SystemExit: 0"),
     ],
 )
 def test_a_misbehaving_environment_is_named(fault: Fault, says: str) -> None:
