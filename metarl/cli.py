@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from metarl.algorithms.base import AdaptivePolicy
     from metarl.config import RunConfig
+    from metarl.evaluation.evaluate import Evaluation
     from metarl.executor.base import Executor
     from metarl.experience import TrialPlan
     from metarl.tasks import Split, TaskDistribution
@@ -159,13 +160,10 @@ def evaluate(
     """
     with _exit_codes(), ExitStack() as stack:
         from metarl.evaluation.evaluate import evaluate as run_evaluation
-        from metarl.evaluation.table import table
         from metarl.remote_run import local_copy
-        from metarl.report.adaptation_curve import plot_adaptation
         from metarl.run_directory import evaluation_folder, load_run
 
-        console = _console()
-        name = _split(split)
+        console, name = _console(), _split(split)
         given = list(overrides or ())
         path, _ = stack.enter_context(local_copy(run))
         trained = load_run(path, given)
@@ -192,12 +190,19 @@ def evaluate(
         if given:
             result = replace(result, notes=(*result.notes, f"Evaluated with {', '.join(given)}."))
         folder = out or evaluation_folder(path, name, iteration, given)
-        result.write(folder / "evaluation.json")
-        plot_adaptation(result, folder / "adaptation.png")
-        console.print(table(result))
-        for written in ("evaluation.json", "adaptation.png"):
-            shown = str(folder / written).replace(str(path), run)
-            console.print(shown, markup=False, highlight=False, soft_wrap=True)
+        _report(console, result, folder, str(folder).replace(str(path), run))
+
+
+def _report(console: Console, result: Evaluation, folder: Path, shown_as: str) -> None:
+    """Write an evaluation and its picture into `folder`, print the table and where they are."""
+    from metarl.evaluation.table import table
+    from metarl.report.adaptation_curve import plot_adaptation
+
+    result.write(folder / "evaluation.json")
+    plot_adaptation(result, folder / "adaptation.png")
+    console.print(table(result))
+    for name in ("evaluation.json", "adaptation.png"):
+        console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _plan(plan: TrialPlan, episodes: int | None, rounds: int | None) -> TrialPlan:

@@ -51,7 +51,9 @@ def submit(
         ),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="do not wait and follow the log")] = False,
-    learner_cpus: Annotated[float, typer.Option(min=0, help="processors kept for the learner, beside the rollout workers'")] = 0,
+    learner_cpus: Annotated[
+        float, typer.Option(min=0, help="processors kept for the learner, beside the rollout workers'")
+    ] = 0,
     start_timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for them")] = 600,
 ) -> None:
     """Meta-train what CONFIG describes on a Ray cluster; submitted again, the run goes on.

@@ -100,6 +100,7 @@ def train_sweep(request: Request) -> None:
         is_stopped = any(result is None for result in results.values()) or len(results) < len(left)
         if is_stopped and stop is not None and stop.signal_number is not None:
             _end_stopped(request, root, plan, stop.signal_number, errors)
+        errors |= {run.name: "it has not ended" for run in left if results.get(run.name) is None}
         _show(request, read_results(root, plan, errors), console)
         if errors:
             raise typer.Exit(1)
@@ -123,7 +124,7 @@ def _run(
     lines, stop = _Lines(console, len(plan.runs), len(plan.runs) - len(left)), Asked()
     num_cpus = left[0].config.executor.num_workers
     with connect(request.address, num_cpus), stop_signals(stop):  # Ray sets handlers of its own before
-        return run_side_by_side(works, lines.show, stop, halving), stop
+        return run_side_by_side(works, lines.show, stop, halving, may_grow=request.address is not None), stop
 
 
 def _reason(run_dir: Path, failure: Failure) -> str:

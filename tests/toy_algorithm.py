@@ -28,6 +28,7 @@ class Config(BaseModel):
     hidden: tuple[int, ...] = (8, 8)
     spoil_at: int = -1  # at this update: the parameters become NaN
     nan_metric_at: int = -1
+    ballast: int = Field(0, ge=0)  # so many numbers more among the weights, others each time
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,10 @@ class Toy:
         return TrialPlan(self.config.num_streams, horizon, (RoundPlan("support"), RoundPlan("query", adapt=False)))
 
     def weights(self) -> dict[str, np.ndarray]:
-        return {"bias": self._bias.detach().numpy().copy()}
+        weights = {"bias": self._bias.detach().numpy().copy()}
+        if self.config.ballast:
+            weights["ballast"] = np.full(self.config.ballast, self._updates, np.float32)
+        return weights
 
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
         direction = np.concatenate([_direction(t.rounds[-1]) for t in trials]).mean(axis=0)

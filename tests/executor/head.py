@@ -69,7 +69,7 @@ def started_head(home: Path, num_cpus: int = 2) -> Iterator[Head]:
             _wait_until_it_answers(process, f"http://127.0.0.1:{port}", home / "head.log")
             yield Head(f"http://127.0.0.1:{port}", home)
         finally:
-            _end(process)
+            end(process)
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
@@ -88,7 +88,7 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], address: str, log: 
             return
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """The process and all below it."""
     below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     process.send_signal(signal.SIGTERM)

@@ -52,6 +52,7 @@ _SETTINGS = {
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_THRESHOLD_S": "30",
 }
+_log = logging.getLogger(__name__)
 _TURN_S = 0.5
 _MAX_RESTARTS = 3
 _STEP, _SCORE = "step", "score"
@@ -85,13 +86,18 @@ class Halving:
 
 
 def run_side_by_side(
-    works: Sequence[Work], show: Callable[[str, Any], None], stop: Stop, halving: Halving | None = None
+    works: Sequence[Work],
+    show: Callable[[str, Any], None],
+    stop: Stop,
+    halving: Halving | None = None,
+    may_grow: bool = False,
 ) -> dict[str, Any | Failure]:
     """What each work returned, or why it has not, by name; no entry where it was stopped before it began.
 
-    `show(name, event)` is told what they emit. ConfigError where no node has what one of them takes.
+    `show(name, event)` is told what they emit. ConfigError where no node has what one of them takes, unless the
+    cluster `may_grow`: then it waits for such a node.
     """
-    _require_room(works)
+    _require_room(works, may_grow)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     desk: Any = ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote()
     course = _Course(desk, show, stop)
@@ -124,17 +130,18 @@ def run_side_by_side(
     return course.results
 
 
-def _require_room(works: Sequence[Work]) -> None:
-    """On a cluster that is not of this machine alone more nodes may come: there it is for Tune to wait."""
+def _require_room(works: Sequence[Work], may_grow: bool) -> None:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for work in works:
-        fits = any(n.get("CPU", 0) >= work.num_cpus and n.get("GPU", 0) >= work.num_gpus for n in nodes)
-        if not fits:
-            largest = "; ".join(f"{n.get('CPU', 0):g} CPU, {n.get('GPU', 0):g} GPU" for n in nodes)
-            raise ConfigError(
-                f"{work.name} wants {work.num_cpus} CPU and {work.num_gpus} GPU on one node, and there is {largest}: "
-                "set --cpus-per-run, device=cpu, or executor.num_workers (the processors of a Ray started here)"
-            )
+        if any(n.get("CPU", 0) >= work.num_cpus and n.get("GPU", 0) >= work.num_gpus for n in nodes):
+            continue
+        there = "; ".join(f"{n.get('CPU', 0):g} CPU, {n.get('GPU', 0):g} GPU" for n in nodes)
+        problem = f"{work.name} wants {work.num_cpus} CPU and {work.num_gpus} GPU on one node, and there is {there}"
+        if not may_grow:
+            advice = "set --cpus-per-run, device=cpu, or executor.num_workers (the processors of a Ray started here)"
+            raise ConfigError(f"{problem}: {advice}")
+        _log.warning("%s: it waits until the cluster has such a node", problem)
+        return
 
 
 # --- in the trial's process --------------------------------------------------------------------------
@@ -168,6 +175,7 @@ class _Link:
         self._changed = threading.Condition()
         self._events: list[Any] = []
         self._waiting: tuple[int, float] | None = None
+        self._is_handed_out = False  # the score that is waited on: Tune has had it
         self._ending: tuple[Any] | None = None
 
     # for the work
@@ -194,11 +202,12 @@ class _Link:
             self._changed.notify_all()
 
     def hear(self, signal_number: int | None, is_cut: bool) -> None:
-        """What the desk says; a work that waits goes on, to its end where that is what was said."""
+        """What the desk says; a work whose score has been decided on goes on, to its end if it is to stop."""
         with self._changed:
             self.is_cut = self.is_cut or is_cut
             self.signal_number = signal.SIGTERM if is_cut and signal_number is None else signal_number
-            self._waiting = None
+            if self._is_handed_out or self.signal_number is not None:
+                self._waiting, self._is_handed_out = None, False
             self._changed.notify_all()
 
     def next(self, timeout_s: float) -> tuple[list[Any], tuple[int, float] | None, tuple[Any] | None]:
@@ -206,6 +215,7 @@ class _Link:
         with self._changed:
             self._changed.wait_for(lambda: self._events or self._waiting or self._ending, timeout_s)
             events, self._events = self._events, []
+            self._is_handed_out = self._waiting is not None
             return events, self._waiting, self._ending
 
 
