@@ -80,7 +80,7 @@ def rates_in_turn(distribution: TaskDistribution, learner: MAML, repeats: int) -
 
 
 def call_s(repeats: int) -> float:
-    """Seconds per call with next to nothing in it, on two actors: what the driver can do at most."""
+    """Seconds per call with next to nothing in it, on two actors: the driver's share of it is at most that."""
     distribution = load_distribution("PointGoal", horizon=1)
     learner = learner_for(distribution, Config(tasks_per_iteration=_EMPTY_CALLS, num_streams=1))
     with RayExecutor(distribution, learner.policy, num_workers=2) as executor:
