@@ -118,6 +118,10 @@ def test_the_command_replaces_the_shell_quotes_and_goes_on() -> None:
     )
 
 
+def test_a_run_directory_on_a_storage_is_named_by_its_url() -> None:
+    assert training_command("a.yaml", [], "s3://bucket/a").endswith("--run-dir s3://bucket/a --resume")
+
+
 @pytest.mark.parametrize("run_dir", ["runs/a", "~/runs/a"])
 def test_a_run_directory_that_is_not_absolute_lies_in_the_home_directory_there(run_dir: str) -> None:
     command = training_command("a.yaml", [], run_dir).removeprefix("exec python -m metarl train")

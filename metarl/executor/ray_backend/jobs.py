@@ -73,11 +73,11 @@ class Reservation:
 def training_command(config: str, overrides: Sequence[str], run_dir: str) -> str:
     """The shell command of a job that trains, and goes on where the run directory holds a checkpoint.
 
-    A `run_dir` that is not absolute lies in the home directory of the node where the learner runs: the job's own
-    working directory goes when it ends.
+    A `run_dir` that is neither absolute nor a URL lies in the home directory of the node where the learner runs: the
+    job's own working directory goes when it ends.
     """
     folder = run_dir.removeprefix("~/")
-    home = "" if folder.startswith("/") else '"$HOME"/'
+    home = "" if folder.startswith("/") or "://" in folder else '"$HOME"/'
     words = ["exec", "python", "-m", "metarl", "train", config, *overrides, "--address", "auto"]
     return f"{shlex.join(words)} --run-dir {home}{shlex.quote(folder)} --resume"
 
