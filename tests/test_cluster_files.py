@@ -127,7 +127,8 @@ def test_the_jobs_command_is_one_that_trains_and_goes_on(job: dict[str, Any]) ->
     head = spec["rayClusterSpec"]["headGroupSpec"]
     (container,) = head["template"]["spec"]["containers"]
     mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-    assert mounts[str(Path(given["run_dir"]).parent)] in {volume["name"] for volume in head["template"]["spec"]["volumes"]}
+    volumes = {volume["name"] for volume in head["template"]["spec"]["volumes"]}
+    assert mounts[str(Path(given["run_dir"]).parent)] in volumes
     (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
     cpus = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
     at_once = int(head["rayStartParams"]["num-cpus"])
