@@ -35,10 +35,9 @@ from rich.console import Console
 from rich.table import Table
 
 from metarl.errors import ConfigError, MetarlError
-from metarl.evaluation.evaluate import task_seed, unit_seed
+from metarl.evaluation.evaluate import evaluation_units
 from metarl.evaluation.statistics import Interval, bootstrap_ci95, mean
 from metarl.executor.local import LocalExecutor
-from metarl.experience import Unit
 from metarl.run_directory import TrainedRun, load_run
 
 NUM_RATES = 256  # of the known arm that the indices are calibrated against
@@ -148,16 +147,15 @@ def pulls_of_run(trained: TrainedRun, num_tasks: int, seed: int) -> tuple[np.nda
     if distribution.name != Bandit.name:
         raise ConfigError(f"the run's task distribution is {distribution.name}; allowed: {Bandit.name}")
     plan = replace(algorithm.plan(distribution.horizon, evaluation=True), num_streams=1)
-    tasks, size = distribution.sample(SPLIT, num_tasks, task_seed(seed)), trained.config.training.tasks_per_unit
-    groups = [tasks[i : i + size] for i in range(0, num_tasks, size)]
-    units = [Unit(i, group, plan, unit_seed(seed, SPLIT, i)) for i, group in enumerate(groups)]
+    units = evaluation_units(distribution, plan, SPLIT, num_tasks, seed, trained.config.training.tasks_per_unit)
     executor = LocalExecutor(distribution, algorithm.policy)
     try:
         trials = executor.collect(units, algorithm.weights(), trained.checkpoint.iteration)
     finally:
         executor.close()
     arms = [np.concatenate([episodes.actions[:, 0] for episodes in trial.rounds], axis=1) for trial in trials]
-    return np.array([task["probabilities"] for task in tasks]), np.concatenate(arms)
+    probabilities = [task["probabilities"] for unit in units for task in unit.tasks]
+    return np.array(probabilities), np.concatenate(arms)
 
 
 def reference_regrets(p: Float[np.ndarray, "K A"], num_pulls: int, seed: int) -> dict[str, Float[np.ndarray, " K"]]:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from pearl_latents_figure import draw
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -31,10 +32,10 @@ from rich.text import Text
 from metarl.algorithms.pearl import PEARL
 from metarl.algorithms.pearl_policy import PEARLPolicy
 from metarl.errors import ConfigError, MetarlError
-from metarl.evaluation.evaluate import task_seed, unit_seed
+from metarl.evaluation.evaluate import evaluation_units
 from metarl.evaluation.probe import ParameterScore, Represented, Score, is_angle, probe
 from metarl.executor.local import LocalExecutor
-from metarl.experience import Round, Trial, TrialPlan, Unit, Weights
+from metarl.experience import Round, Trial, TrialPlan, Weights
 from metarl.run_directory import TrainedRun, evaluation_folder, load_run, write_text
 from metarl.tasks import Split, Task, TaskDistribution
 
@@ -70,9 +71,7 @@ def beliefs_of_run(trained: TrainedRun, split: Split, num_tasks: int, seed: int)
         name = trained.config.algorithm.name  # type: ignore[attr-defined]
         raise ConfigError(f"the run's algorithm is {name}, which infers no latent; allowed: pearl")
     plan, weights = algorithm.plan(distribution.horizon, evaluation=True), algorithm.weights()
-    tasks, size = distribution.sample(split, num_tasks, task_seed(seed)), trained.config.training.tasks_per_unit
-    groups = [tasks[i : i + size] for i in range(0, num_tasks, size)]
-    units = [Unit(i, group, plan, unit_seed(seed, split, i)) for i, group in enumerate(groups)]
+    units = evaluation_units(distribution, plan, split, num_tasks, seed, trained.config.training.tasks_per_unit)
     executor = LocalExecutor(distribution, algorithm.policy)
     try:
         trials = executor.collect(units, weights, trained.checkpoint.iteration)
@@ -80,6 +79,7 @@ def beliefs_of_run(trained: TrainedRun, split: Split, num_tasks: int, seed: int)
         executor.close()
     parts = [follow(algorithm.policy, weights, trial, plan) for trial in trials]
     seen, mean, std = (np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True))
+    tasks = tuple(task for unit in units for task in unit.tasks)
     return Beliefs(tasks, seen.mean(axis=(1, 2)), mean, std, sum(trial.num_steps for trial in trials))
 
 
@@ -276,8 +276,6 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (MetarlError, OSError) as error:
         parser.error(str(error))
-    from pearl_latents_figure import draw  # it imports this file
-
     write_text(folder / "latents.json", json.dumps(latents.to_json(), indent=1, allow_nan=False) + "\n")
     draw(latents, folder / "latents.png")
     console = Console()

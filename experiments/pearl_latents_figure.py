@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -11,11 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from pearl_latents import Latents
 
 from metarl.evaluation.probe import Score, component_names, is_angle
 from metarl.report.style import BLUE, GREY, INK, SKY, dark_viridis, new_figure, save
 from metarl.tasks import LogUniform
+
+if TYPE_CHECKING:
+    from pearl_latents import Latents
 
 MAX_PANELS = 8  # of parameters: those that the belief holds best
 _COLUMNS = 3

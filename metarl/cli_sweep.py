@@ -6,12 +6,10 @@ check every combination -> connect to Ray -> Tune starts runs as there is room -
 
 from __future__ import annotations
 
-import fcntl
 import shlex
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +24,8 @@ if TYPE_CHECKING:
 
     from metarl.executor.ray_backend.actor import Failure
     from metarl.executor.ray_backend.tune import Halving, Work
+    from metarl.stopping import Asked
     from metarl.sweep.grid import Plan, PlannedRun
-    from metarl.training import Asked
 
 _LINE_EVERY_S = 30.0  # of each run; evaluations are always shown
 _FACTOR = 3  # of successive halving: a third goes on
@@ -77,6 +75,7 @@ def train_sweep(request: Request) -> None:
             "--local and a sweep exclude each other: its runs are trials of Ray Tune, each in one process"
         )
     from metarl.executor.ray_backend import tune  # says so where Ray Tune is not installed
+    from metarl.run_directory import locked
     from metarl.sweep.grid import plan_runs
     from metarl.sweep.results import read_results
     from metarl.sweep.work import check_directory, check_settings, has_ended
@@ -86,7 +85,11 @@ def train_sweep(request: Request) -> None:
         _require_evaluations(plan)
     check_settings(plan)
     root = request.root.absolute()
-    with _locked(root):
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make the sweep directory {root}: {error.strerror}") from error
+    with locked(root, by="sweep"):
         check_directory(root, plan, request.resume)
         console = result_console()
         _write_summary(request, plan, {})
@@ -112,8 +115,8 @@ def _run(
     """Train what is left, in Ray; by name what came of each run, and whether it was stopped."""
     from metarl.executor.ray_backend import connect
     from metarl.executor.ray_backend.tune import Work, run_side_by_side
+    from metarl.stopping import Asked, stop_signals
     from metarl.sweep.work import OUTCOME, TrainOne
-    from metarl.training import Asked, stop_signals
 
     works: list[Work] = []
     for run in left:
@@ -244,18 +247,3 @@ def _counted(plan: Plan) -> str:
 
 def _say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        file = open(root / ".lock", "w")  # noqa: SIM115  (closed below)
-    except OSError as error:
-        raise ConfigError(f"cannot make the sweep directory {root}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"another sweep is training in {root}") from error
-        yield

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import Any
 
-from metarl.algorithms.base import AdaptivePolicy
 from metarl.config import RunConfig
-from metarl.executor.base import Executor
 from metarl.executor.ray_backend import RayExecutor, connect
 from metarl.executor.ray_backend.nodes import has_gpu
 from metarl.executor.ray_backend.restartable import Channel, run_restartable
 from metarl.logs import Forwarded, Reporter, show
 from metarl.remote_run import local_copy
-from metarl.tasks import TaskDistribution
-from metarl.training import Asked, Outcome, stop_signals, train
+from metarl.stopping import Asked, stop_signals
+from metarl.training import Outcome, train
 
 
 def train_on_cluster(config: RunConfig, run_dir: str, address: str, resume: bool, reporter: Reporter) -> Outcome:
@@ -34,12 +31,7 @@ def train_on_cluster(config: RunConfig, run_dir: str, address: str, resume: bool
 
 def _learn(config: RunConfig, run_dir: str, resume: bool, channel: Channel) -> Outcome:
     settings = config.executor
-
-    def make_executor(distribution: TaskDistribution, policy: AdaptivePolicy[Any]) -> Executor:
-        return RayExecutor(
-            distribution, policy, num_workers=settings.num_workers, unit_deadline_s=settings.unit_deadline_s
-        )
-
+    make_executor = partial(RayExecutor, num_workers=settings.num_workers, unit_deadline_s=settings.unit_deadline_s)
     go_on = resume or channel.is_restarted
     reporter = Forwarded(channel.emit)
     with local_copy(run_dir) as (path, saved):

@@ -35,8 +35,10 @@ def local_copy(run: str) -> Iterator[tuple[Path, Callable[[], None]]]:
     storage.fetch()
     try:
         yield storage.copy, storage.try_send
-    finally:
-        storage.send()
+    except BaseException:
+        storage.try_send()  # why the work ended is what is to be told
+        raise
+    storage.send()
 
 
 class _Storage:

@@ -156,7 +156,7 @@ def open_run(path: Path, config: RunConfig, resume: bool) -> Iterator[RunDirecto
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the run directory {path}: {error.strerror}") from error
-    with _locked(path):
+    with locked(path):
         restored = _check(path, config, resume)
         iteration = restored.iteration if restored else 0
         records = [r for r in read_records(path / "metrics.jsonl") if restored and r["iteration"] <= iteration]
@@ -240,10 +240,15 @@ def _write_versions(path: Path, warn: bool) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path / ".lock", "w") as file:
+def locked(path: Path, by: str = "process") -> Iterator[None]:
+    """Nobody else trains in `path` as long as this lasts; ConfigError where another one (`by`) does."""
+    try:
+        file = open(path / ".lock", "w")  # noqa: SIM115  (closed below)
+    except OSError as error:
+        raise ConfigError(f"cannot write in {path}: {error.strerror}") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(f"another process is training in {path}") from error
+            raise ConfigError(f"another {by} is training in {path}") from error
         yield

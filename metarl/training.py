@@ -21,15 +21,12 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,26 +41,13 @@ from metarl.executor.base import Executor
 from metarl.experience import Trial, Unit
 from metarl.logs import Reporter, Silent
 from metarl.run_directory import Record, RunDirectory, distribution_of, identity_of, open_run, restore, spaces_of
+from metarl.stopping import Asked, Stop, stop_signals
 from metarl.tasks import TaskDistribution
 
 MakeExecutor = Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor]
 Reason = Literal["done", "time limit", "interrupted"]
 
 TIMINGS = ("wall_s", "sample_s", "learn_s", "other_s", "env_steps_per_s", "evaluate_s")  # all else repeats exactly
-
-
-class Stop(Protocol):
-    """Training stops after the iteration under way once `signal_number` is set."""
-
-    signal_number: int | None
-
-
-@dataclass
-class Asked:
-    """A Stop that nobody has asked for yet."""
-
-    signal_number: int | None = None
-
 
 _log = logging.getLogger(__name__)
 _LAGGED = "lagged."  # in checkpoints: the weights that the next iteration's trials are collected with
@@ -97,13 +81,7 @@ def train(
     environment misbehaves, TrainingError where training diverges. The state after the last completed
     iteration is checkpointed in every case but the last.
     """
-    distribution = distribution_of(config.task_distribution)
-    device = resolve_device(config.device)
-    algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config), device, config.seed)
-    if config.training.evaluate_every:
-        distribution.sample(config.evaluation.split, 1, config.seed)  # a split that is missing shows now, not later
-    if config.training.overlap and algorithm.max_lag < 1:
-        raise ConfigError("training.overlap = True: this algorithm learns from its newest policy alone; allowed: False")
+    distribution, algorithm = prepare(config, resolve_device(config.device))
     with open_run(run_dir, config, resume) as run, _learner_threads():
         if run.restored:
             restore(run.restored, distribution, algorithm)
@@ -114,6 +92,17 @@ def train(
                 return _Loop(config, run, distribution, algorithm, executor, reporter or Silent(), asked, saved).run()
         finally:
             executor.close()
+
+
+def prepare(config: RunConfig, device: torch.device) -> tuple[TaskDistribution, Algorithm]:
+    """What a run needs before it starts; ConfigError, TaskError or EnvironmentFault where it cannot be had."""
+    distribution = distribution_of(config.task_distribution)
+    algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config), device, config.seed)
+    if config.training.evaluate_every:
+        distribution.sample(config.evaluation.split, 1, config.seed)  # a split that is missing shows now, not later
+    if config.training.overlap and algorithm.max_lag < 1:
+        raise ConfigError("training.overlap = True: this algorithm learns from its newest policy alone; allowed: False")
+    return distribution, algorithm
 
 
 def resolve_device(name: str) -> torch.device:
@@ -339,33 +328,6 @@ class _Loop:
             raise TrainingError(self._lost(str(error))) from error
         self.saved_iteration = self.iteration
         self._saved()
-
-
-@contextmanager
-def stop_signals(stop: Stop) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks to stop; the next one acts as if this were not here.
-
-    Only the main thread can listen; elsewhere nothing is changed.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def put_back() -> None:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.signal_number = number
-        put_back()
-
-    for number in former:
-        signal.signal(number, ask)
-    try:
-        yield
-    finally:
-        put_back()
 
 
 @contextmanager

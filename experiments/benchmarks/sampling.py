@@ -24,9 +24,10 @@ from metarl.algorithms.base import Spaces
 from metarl.algorithms.maml import MAML, Config
 from metarl.algorithms.tensors import RoundTensors
 from metarl.executor.ray_backend import RayExecutor, connect
-from metarl.experience import Trial, Unit
+from metarl.experience import Trial
 from metarl.tasks import TaskDistribution, load_distribution
 from metarl.tasks.mujoco import MujocoBatch
+from metarl.training import units_of
 from metarl.trial import env_action_map
 
 TASKS, TASKS_PER_UNIT, HORIZON = 40, 10, 100
@@ -68,8 +69,7 @@ def main() -> None:
     with connect(None, num_cpus=arguments.actors):
         executor = RayExecutor(distribution, learner.policy, num_workers=arguments.actors)
         for i in range(arguments.repeats + 1):  # the first round warms up: actors import, environments are built
-            groups = [tasks[j : j + TASKS_PER_UNIT] for j in range(0, TASKS, TASKS_PER_UNIT)]
-            units = [Unit(j, group, plan, (0, 0, i, j)) for j, group in enumerate(groups)]
+            units = units_of(tasks, plan, TASKS_PER_UNIT, 0, i)
             start = time.perf_counter()
             trials = executor.collect(units, learner.weights(), version=i)
             for rounds in zip(*(trial.rounds for trial in trials), strict=True):

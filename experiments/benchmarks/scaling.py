@@ -30,6 +30,7 @@ from metarl.executor.base import Executor
 from metarl.executor.ray_backend import RayExecutor, connect
 from metarl.experience import Trial, Unit
 from metarl.tasks import TaskDistribution, load_distribution
+from metarl.training import units_of
 
 TASKS, TASKS_PER_UNIT, HORIZON = 40, 5, 100
 ACTORS = (8, 16, 32, 64, 128, 256, 512, 1000)
@@ -46,9 +47,7 @@ def learner_for(distribution: TaskDistribution, config: Config) -> MAML:
 
 def units_for(distribution: TaskDistribution, learner: MAML, tasks_per_unit: int, iteration: int) -> list[Unit]:
     tasks = learner.tasks(distribution, 0, iteration)
-    groups = [tuple(tasks[i : i + tasks_per_unit]) for i in range(0, len(tasks), tasks_per_unit)]
-    plan = learner.plan(distribution.horizon)
-    return [Unit(i, group, plan, (0, 0, iteration, i)) for i, group in enumerate(groups)]
+    return units_of(tasks, learner.plan(distribution.horizon), tasks_per_unit, 0, iteration)
 
 
 def collect(executor: Executor, learner: MAML, units: Sequence[Unit], version: int) -> tuple[list[Trial], float]:

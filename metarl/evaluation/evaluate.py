@@ -164,18 +164,26 @@ def evaluate(
     The result depends on the arguments alone: units have `tasks_per_unit` tasks (the last one what remains),
     however many workers there are. The same seed draws the same tasks at every iteration of the weights.
     """
-    if tasks_per_unit < 1:
-        raise ConfigError(f"tasks_per_unit must be at least 1, got {tasks_per_unit}")
-    tasks = distribution.sample(split, num_tasks, task_seed(seed))
-    groups = [tasks[i : i + tasks_per_unit] for i in range(0, len(tasks), tasks_per_unit)]
-    units = [Unit(i, group, policy_plan, unit_seed(seed, split, i)) for i, group in enumerate(groups)]
+    units = evaluation_units(distribution, policy_plan, split, num_tasks, seed, tasks_per_unit)
     trials = executor.collect(units, weights, iteration)
-    assert [trial.tasks for trial in trials] == groups, "trials must come in unit order"
+    assert [trial.tasks for trial in trials] == [unit.tasks for unit in units], "trials must come in unit order"
+    tasks = tuple(task for unit in units for task in unit.tasks)
     returns = np.concatenate([trial.returns for trial in trials], axis=1)
     env_steps = sum(trial.num_steps for trial in trials)
     return summarise(
         distribution, policy_plan, split, tasks, returns, env_steps=env_steps, seed=seed, iteration=iteration
     )
+
+
+def evaluation_units(
+    distribution: TaskDistribution, plan: TrialPlan, split: Split, num_tasks: int, seed: int, tasks_per_unit: int
+) -> list[Unit]:
+    """What an evaluation collects: `num_tasks` tasks of a split in units of `tasks_per_unit`."""
+    if tasks_per_unit < 1:
+        raise ConfigError(f"tasks_per_unit must be at least 1, got {tasks_per_unit}")
+    tasks = distribution.sample(split, num_tasks, task_seed(seed))
+    groups = [tasks[i : i + tasks_per_unit] for i in range(0, len(tasks), tasks_per_unit)]
+    return [Unit(i, group, plan, unit_seed(seed, split, i)) for i, group in enumerate(groups)]
 
 
 def task_seed(seed: int) -> tuple[int, ...]:

@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import torch
 from threadpoolctl import threadpool_limits
 
-from metarl.algorithms import build_algorithm
 from metarl.algorithms.base import AdaptivePolicy
 from metarl.config import RunConfig, differences, load_config
 from metarl.errors import ConfigError, MetarlError
@@ -27,10 +26,10 @@ from metarl.executor.base import Executor
 from metarl.executor.local import LocalExecutor
 from metarl.logs import Forwarded
 from metarl.ops.parallel import num_processors
-from metarl.run_directory import distribution_of, evaluation_folder, load_run, read_records, spaces_of, write_text
+from metarl.run_directory import evaluation_folder, load_run, read_records, write_text
 from metarl.sweep.grid import Plan
 from metarl.tasks import TaskDistribution
-from metarl.training import train
+from metarl.training import prepare, train
 
 OUTCOME = "outcome.json"
 SUMMARY = "sweep.json"
@@ -39,7 +38,7 @@ _SHOWN_EVERY_S = 2.0
 
 
 class Link(Protocol):
-    """What ties a run to the process that started it; it is also the run's `metarl.training.Stop`."""
+    """What ties a run to the process that started it; it is also the run's `metarl.stopping.Stop`."""
 
     signal_number: int | None  # set when the run is to stop
     is_cut: bool  # stopped for good, because other runs do better
@@ -137,12 +136,8 @@ def check_settings(plan: Plan) -> None:
     for setting in plan.settings:
         config = plan.runs_of(setting)[0].config
         try:
-            distribution = distribution_of(config.task_distribution)
-            spaces = spaces_of(distribution, config)
-            algorithm = build_algorithm(config.algorithm, spaces, torch.device("cpu"), config.seed)
-            distribution.sample(config.evaluation.split, 1, config.seed)
-            if config.training.overlap and algorithm.max_lag < 1:
-                raise ConfigError("training.overlap = True: this algorithm learns from its newest policy alone")
+            distribution, _ = prepare(config, torch.device("cpu"))
+            distribution.sample(config.evaluation.split, 1, config.seed)  # evaluated at the end in any case
         except MetarlError as error:
             raise type(error)(f"{setting.name}: {error}") from error
 

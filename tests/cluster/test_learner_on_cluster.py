@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Mapping
@@ -18,9 +17,10 @@ from metarl.errors import ConfigError, EnvironmentFault
 from metarl.executor.ray_backend import restartable
 from metarl.logs import Silent
 from metarl.on_cluster import train_on_cluster
-from metarl.training import TIMINGS
 from tests.executor.processes import wait_until, worker_pids
+from tests.runs import left_by
 
+ITERATIONS = 60  # some seconds: long enough to be killed in the middle
 CONFIG = """
 seed: 3
 task_distribution: {name: PointGoal}
@@ -45,7 +45,7 @@ class Watching(Silent):
             act()
 
 
-def config_for(folder: Path, iterations: int = 12, text: str = CONFIG) -> RunConfig:
+def config_for(folder: Path, iterations: int, text: str = CONFIG) -> RunConfig:
     path = folder / "config.yaml"
     path.write_text(text % iterations)
     return load_config(path)
@@ -56,23 +56,16 @@ def kill_the_learner() -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def learnt(run: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """Everything that must repeat: the last state, and the records without their timings."""
-    newest = checkpoint.load_latest(run / "checkpoints")
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    kept = [{k: v for k, v in record.items() if k not in TIMINGS} for record in records]
-    return {name: value.numpy().tobytes() for name, value in newest.tensors.items()}, kept
-
-
 def test_a_learner_that_is_killed_goes_on_and_learns_bitwise_the_same(cluster: Cluster, tmp_path: Path) -> None:
-    config = config_for(tmp_path)
-    calm, disturbed = Watching(99, None), Watching(5, kill_the_learner)
+    config = config_for(tmp_path, ITERATIONS)
+    calm, disturbed = Watching(ITERATIONS, None), Watching(5, kill_the_learner)
     for name, reporter in (("calm", calm), ("disturbed", disturbed)):
         outcome = train_on_cluster(config, str(tmp_path / name), cluster.address, False, reporter)
-        assert (outcome.reason, outcome.iteration) == ("done", 12)
-    assert calm.seen == list(range(1, 13))
-    assert len(disturbed.seen) > 12  # some iterations were done again
-    assert learnt(tmp_path / "calm") == learnt(tmp_path / "disturbed")
+        assert (outcome.reason, outcome.iteration) == ("done", ITERATIONS)
+    assert calm.seen == list(range(1, ITERATIONS + 1))
+    processes = [len(list((tmp_path / name).glob("events.out.*"))) for name in ("calm", "disturbed")]
+    assert processes == [1, 2]  # each that trains writes a file of its own
+    assert left_by(tmp_path / "calm", ITERATIONS) == left_by(tmp_path / "disturbed", ITERATIONS)
 
 
 def test_a_signal_stops_the_learner_which_saves(cluster: Cluster, tmp_path: Path) -> None:

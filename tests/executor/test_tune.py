@@ -21,7 +21,8 @@ from metarl.executor.local import LocalExecutor
 from metarl.executor.ray_backend.actor import Failure
 from metarl.executor.ray_backend.tune import Halving, Work, run_side_by_side
 from metarl.run_directory import read_records
-from metarl.training import Asked, train
+from metarl.stopping import Asked
+from metarl.training import train
 from tests.runs import left_by
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -124,7 +124,6 @@ class JobServer:
                     "env_vars": {name: value for name, value in environment.items() if value},
                 },
                 entrypoint_num_cpus=reservation.num_cpus or None,
-                entrypoint_num_gpus=reservation.num_gpus or None,
             )
 
     def jobs(self) -> list[Job]:

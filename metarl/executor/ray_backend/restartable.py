@@ -2,7 +2,7 @@
 
     here     run_restartable(work) ---- starts ---->  actor      work(channel)
              show(event)           <--- asks for ---             channel.emit(event)
-             stop.signal_number    ---- tells ----->             channel.stop.signal_number
+             stop.signal_number    ---- tells ----->             channel.signal_number
 
 The work goes on from what it saved itself: `channel.is_restarted` says that it must. Where this process ends, so does
 the work, without another word: a signal is passed on, and waited for.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray import cloudpickle
@@ -22,17 +22,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metarl.errors import ConfigError, TrainingError
 from metarl.executor.ray_backend.actor import Failure, adopt_search_path, driver_search_path
+from metarl.stopping import Stop
 
 Result = TypeVar("Result")
 _MAX_RESTARTS = 10  # a node that was taken away does not count
 _POLL_S = 0.5
 _START_DEADLINE_S = 120.0
-
-
-class Stop(Protocol):
-    """Asked to stop once `signal_number` is set."""
-
-    signal_number: int | None
 
 
 @dataclass

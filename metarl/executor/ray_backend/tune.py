@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray import cloudpickle
@@ -30,6 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metarl.errors import ConfigError
 from metarl.executor.ray_backend.actor import Failure, adopt_search_path, driver_search_path
+from metarl.stopping import Stop
 
 try:
     from ray import tune
@@ -56,12 +57,6 @@ _log = logging.getLogger(__name__)
 _TURN_S = 0.5
 _MAX_RESTARTS = 3
 _STEP, _SCORE = "step", "score"
-
-
-class Stop(Protocol):
-    """Asked to stop once `signal_number` is set."""
-
-    signal_number: int | None
 
 
 @dataclass(frozen=True)
