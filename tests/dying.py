@@ -25,6 +25,7 @@ from typing import Any, Literal, get_args
 import metarl.algorithms
 from metarl import checkpoint, run_directory
 from metarl.config import load_config
+from metarl.errors import ConfigError
 from metarl.executor.local import LocalExecutor
 from metarl.training import train
 
@@ -128,8 +129,9 @@ def _go_on(config: Path, run: Path, steps: Steps) -> int:
     try:
         steps.install()
         train(load_config(config), run, LocalExecutor, resume=True)
-    except OSError as error:
-        return FULL if error.errno == errno.ENOSPC else 1
+    except (OSError, ConfigError) as error:  # a run directory that cannot be locked is said as a ConfigError
+        cause = error.__cause__ if isinstance(error, ConfigError) else error
+        return FULL if isinstance(cause, OSError) and cause.errno == errno.ENOSPC else 1
     except BaseException:
         traceback.print_exc()
         return 1
