@@ -32,9 +32,10 @@ from metarl.algorithms import build_algorithm
 from metarl.algorithms.base import Algorithm, Spaces
 from metarl.checkpoint import Checkpoint
 from metarl.config import RunConfig, TaskDistributionConfig, differences, load_config, to_yaml
-from metarl.errors import CheckpointError, ConfigError
+from metarl.errors import CheckpointError, ConfigError, TaskError
 from metarl.executor.worker import blaming, time_limit
 from metarl.tasks import RevealedTask, TaskDistribution, load_distribution
+from metarl.tasks.requirements import unmet
 
 _PACKAGES = ("metarl", "torch", "numpy", "ray", "gymnasium", "mujoco", "mjbatch")
 _log = logging.getLogger(__name__)
@@ -93,10 +94,17 @@ def identity_of(distribution: TaskDistribution) -> dict[str, Any]:
 
 
 def spaces_of(distribution: TaskDistribution, config: RunConfig) -> Spaces:
-    """What a policy for these tasks must know; builds one environment to find out.
+    """What a policy for these tasks must know; builds one environment to find out where the distribution does not say.
 
     EnvironmentFault naming the task where that raises or takes longer than a unit may.
     """
+    if distribution.spaces is not None:
+        return Spaces.of(*distribution.spaces)
+    if lacking := unmet(distribution.requirements):
+        raise TaskError(
+            f"{distribution.name} needs {', '.join(lacking)}, which is not installed here: state its `spaces`, so that "
+            "only workers have to build its environments"
+        )
     tasks, doing = distribution.sample("train", 1, config.seed), "building the environment"
     with blaming(tasks, doing), time_limit(config.executor.unit_deadline_s, tasks, doing):
         batch = distribution.make_batch(tasks)

@@ -18,10 +18,12 @@ Deviations, on purpose:
 - all gradients are taken at the same parameters, in one pass, and one Adam moves everything;
 - only `terminated` stops a bootstrap, never a time limit.
 
-Contexts of the recurrent encoder are runs of consecutive transitions of prior episodes, begun at any of them. A run
-goes on from an episode's end to the next episode, as acting does, which reads the episodes of a trial one after the
-other. It learns from runs of `context_size` alone: set that to all steps of exploration, since how sure it is after
-fewer or more is extrapolated.
+Contexts are to be what evaluations give: where two episodes start at two places and tell one distance to the goal each,
+transitions drawn from a hundred episodes are a context that no evaluation ever sees, and the encoder does not learn to
+read fewer. `context_sampling: runs` draws consecutive transitions of exploration, begun at any of them. A run goes on
+from an episode's end to the next episode, as acting does, which reads the episodes of a trial one after the other. The
+recurrent encoder learns from runs of `context_size` alone: set that to all steps of exploration, since how sure it is
+after fewer or more is extrapolated.
 
 Letters: K task of the meta-batch, B sample, C context, O, A, Z latent.
 """
@@ -65,14 +67,24 @@ class Config(BaseModel):
     tasks_per_iteration: int = Field(5, ge=1, description="tasks that new trials are collected on")
     num_streams: int = Field(1, ge=1)
     initial_episodes: int = Field(10, ge=1, description="per task of the pool, before the first gradient step")
-    prior_episodes: int = Field(1, ge=1, description="of a trial, with z from the prior: the encoder's data")
+    prior_episodes: int = Field(1, ge=1, description="of a trial, with z from the prior")
     posterior_episodes: int = Field(1, ge=1, description="of a trial, with z from the posterior; the last is judged")
     exploration_episodes: int = Field(2, ge=1, description="of an evaluation, before the judged one")
+    exploration: Literal["prior", "posterior"] = Field(
+        "prior",
+        description="z of an evaluation's exploration after its first episode: fresh from the prior, or from what the "
+        "episodes before it say; contexts in training hold such episodes",
+    )
     gradient_steps: int = Field(200, ge=1, description="per iteration")
     meta_batch: int = Field(16, ge=1, description="tasks per gradient step")
     batch_size: int = Field(256, ge=1, description="transitions per task")
     context_size: int = Field(100, ge=1, description="transitions that z is inferred from in training")
-    context_capacity: int = Field(2000, ge=1, description="newest prior transitions per task that contexts come from")
+    context_sampling: Literal["transitions", "runs"] = Field(
+        "transitions",
+        description="of contexts: each transition from any episode, or consecutive ones, as few episodes hold them; "
+        "always runs where the encoder is recurrent",
+    )
+    context_capacity: int = Field(2000, ge=1, description="newest transitions per task that contexts come from")
     replay_capacity: int = Field(10_000, ge=1, description="transitions per task")
     save_replay: bool = Field(True, description="in checkpoints: exact resume; without, it fills up anew")
     latent_dim: int = Field(5, ge=1)
@@ -150,7 +162,8 @@ class PEARL:
         c = self.config
         prior, adapted = RoundPlan("support", adapt=False), RoundPlan("support", adapt=True)
         if evaluation:
-            explore = (prior,) * (c.exploration_episodes - 1) + (adapted,)
+            between = adapted if c.exploration == "posterior" else prior
+            explore = (between,) * (c.exploration_episodes - 1) + (adapted,)
             return TrialPlan(c.num_streams, horizon, (*explore, RoundPlan("query", adapt=False, deterministic=True)))
         if self._num_updates == 0:
             return TrialPlan(c.num_streams, horizon, (prior,) * c.initial_episodes)
@@ -164,13 +177,13 @@ class PEARL:
     def update(self, trials: Sequence[Trial]) -> dict[str, float]:
         """Store the trials, then `gradient_steps` steps."""
         refuse_to_train_with(self.config.context)
-        prior_rounds = len(trials[0].rounds) if self._num_updates == 0 else self.config.prior_episodes
+        context_rounds = self._context_rounds(len(trials[0].rounds))
         for trial in trials:
             for k, task in enumerate(trial.tasks):
                 slot = self._pool.index(task)
                 for i, round_ in enumerate(trial.rounds):
                     self.replay.add(slot, round_, k)
-                    if i < prior_rounds:
+                    if i < context_rounds:
                         self.contexts.add(slot, round_, k)
         generator = torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + self._num_updates) % 2**63)
         names = ("critic_loss", "actor_loss", "kl", "entropy", "contrastive_loss", "q")
@@ -181,6 +194,12 @@ class PEARL:
         values = (total / self.config.gradient_steps).tolist()
         temperature = float(self._params["log_temperature"].exp())
         return dict(zip(names, values, strict=True)) | {"temperature": temperature, "stored": self.replay.num_stored}
+
+    def _context_rounds(self, rounds: int) -> int:
+        """How many of a trial's rounds are like those of an evaluation's exploration."""
+        if self._num_updates == 0:
+            return rounds
+        return self.config.prior_episodes if self.config.exploration == "prior" else rounds - 1
 
     # --- one gradient step ---
 
@@ -198,7 +217,8 @@ class PEARL:
         return batch, contexts, torch.cat((action_noise, z_noise.expand(-1, c.batch_size, -1)), dim=-1)
 
     def _context(self, tasks: Tensor, generator: torch.Generator) -> Tensor:
-        draw = self.contexts.sample_runs if self.encoder.ordered else self.contexts.sample
+        in_runs = self.encoder.ordered or self.config.context_sampling == "runs"
+        draw = self.contexts.sample_runs if in_runs else self.contexts.sample
         sample = draw(tasks, self.config.context_size, generator)
         parts = [sample.observations, sample.actions, sample.rewards[..., None]]
         return torch.cat([*parts, sample.next_observations] if self.config.next_observation else parts, dim=-1)

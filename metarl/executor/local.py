@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Sequence
 
 from metarl.algorithms.base import AdaptivePolicy
+from metarl.errors import ConfigError
 from metarl.executor.worker import UnitRunner
 from metarl.experience import Trial, Unit, Weights
 from metarl.tasks import TaskDistribution
+from metarl.tasks.requirements import unmet
 
 
 class LocalExecutor:
@@ -17,6 +19,11 @@ class LocalExecutor:
     num_workers = 1
 
     def __init__(self, distribution: TaskDistribution, policy: AdaptivePolicy):
+        if lacking := unmet(distribution.requirements):
+            raise ConfigError(
+                f"{distribution.name} needs {', '.join(lacking)}, and the local executor has nothing but this Python: "
+                "install it here, or use executor.backend=ray"
+            )
         self._runner = UnitRunner(distribution, policy)
         self._queue: deque[tuple[Unit, Weights, int]] = deque()
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from metarl.algorithms.base import AdaptivePolicy
-from metarl.errors import EnvironmentFault, MetarlError
+from metarl.algorithms.base import AdaptivePolicy, Spaces
+from metarl.errors import EnvironmentFault, MetarlError, TaskError
 from metarl.experience import Trial, Unit, Weights
 from metarl.tasks import Task, TaskDistribution
 from metarl.tasks.batch import TaskBatch
@@ -63,13 +63,21 @@ class UnitRunner:
     def _build(self, tasks: Sequence[Task]) -> TaskBatch:
         try:
             with blaming(tasks, "building the environment"):
-                return self._distribution.make_batch(tasks)
+                batch = self._distribution.make_batch(tasks)
+            self._check_spaces(batch)
+            return batch
         except EnvironmentFault:
             distinct = tuple(dict.fromkeys(tasks))
             for task in distinct if len(distinct) > 1 else ():  # which of them is it?
                 with blaming([task], "building the environment"):
                     self._distribution.make_batch([task]).close()
             raise
+
+    def _check_spaces(self, batch: TaskBatch) -> None:
+        stated = self._distribution.spaces
+        found = Spaces.of(batch.single_observation_space, batch.single_action_space)
+        if stated is not None and Spaces.of(*stated) != found:
+            raise TaskError(f"{self._distribution.name} states spaces of {Spaces.of(*stated)}, but builds {found}")
 
     def close(self) -> None:
         for batch in self._batches.values():

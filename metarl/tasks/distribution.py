@@ -65,6 +65,10 @@ class TaskDistribution(ABC):
 
     A subclass sets `name`, `parameters` and `horizon` and implements `make`. Instances are picklable
     and cheap: they cross process boundaries, environments do not.
+
+    requirements: what pip must install for the environments alone, such as `("mujoco==3.3.0", "metaworld==3.0.0")`,
+        which the learner need not have. Ray workers get a Python of their own with it. Import it inside `make`.
+    spaces: an environment's observation and action space, to be stated where the learner cannot build one.
     """
 
     name: str
@@ -72,6 +76,8 @@ class TaskDistribution(ABC):
     reveals_task: ClassVar[bool] = False  # whether observations hold the task's parameters: see `RevealedTask`
     parameters: tuple[Parameter, ...]
     horizon: int
+    requirements: tuple[str, ...] = ()
+    spaces: tuple[gymnasium.Space, gymnasium.Space] | None = None
 
     @property
     def anchors(self) -> Anchors:

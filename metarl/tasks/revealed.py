@@ -45,6 +45,10 @@ class RevealedTask(TaskDistribution):
         self.name, self.version = inner.name, inner.version
         self.parameters, self.horizon = inner.parameters, inner.horizon
         self._scales = tuple(Scale.of(parameter.prior) for parameter in inner.parameters)
+        self.requirements = inner.requirements
+        if inner.spaces is not None:
+            num_columns = self.columns(inner.sample("train", 1, 0)).shape[1]
+            self.spaces = _widened(flatten_space(inner.spaces[0]), num_columns), inner.spaces[1]
 
     def columns(self, tasks: Sequence[Task]) -> np.ndarray:
         """What is appended for each task: the scaled values of all parameters in order, float64 [n, P]."""

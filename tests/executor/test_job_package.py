@@ -21,7 +21,6 @@ from metarl.cli import app
 from metarl.errors import ConfigError
 from metarl.executor.ray_backend.jobs import JobServer, server_address, training_command
 from metarl.executor.ray_backend.package import build_package, files_to_send
-from metarl.executor.ray_backend.token import find_token
 from metarl.tasks.registry import GROUP, available_distributions
 
 YAML = """
@@ -235,38 +234,6 @@ def test_a_log_is_shown_once_however_often_the_connection_breaks() -> None:
 
 
 # --- the token ---------------------------------------------------------------------------------------
-
-
-def test_the_token_is_found_where_ray_finds_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert find_token() is None
-    (home / ".ray").mkdir()
-    (home / ".ray" / "auth_token").write_text("from-home\n")
-    (home / "named").write_text("from-file")
-    found = []
-    for name, value in (("", ""), ("RAY_AUTH_TOKEN_PATH", "~/named"), ("RAY_AUTH_TOKEN", "from-variable")):
-        if name:
-            monkeypatch.setenv(name, value)
-        token = find_token()
-        assert token is not None
-        assert token.value not in repr(token)
-        found.append((token.value, token.source))
-    assert found == [
-        ("from-home", "~/.ray/auth_token"),
-        ("from-file", "RAY_AUTH_TOKEN_PATH=~/named"),
-        ("from-variable", "RAY_AUTH_TOKEN"),
-    ]
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    assert find_token() is None
-
-
-def test_a_file_without_a_token_and_a_token_of_two_lines_are_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "missing")
-    with pytest.raises(ConfigError, match="RAY_AUTH_TOKEN_PATH=missing: no readable file"):
-        find_token()
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret\nX-Header: 1")
-    with pytest.raises(ConfigError, match="RAY_AUTH_TOKEN: a token is one line") as refused:
-        find_token()
-    assert "secret" not in str(refused.value)
 
 
 def test_a_token_in_clear_text_over_a_network_is_warned_of_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:

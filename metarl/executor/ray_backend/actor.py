@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import site
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import ray
@@ -18,6 +20,7 @@ from metarl.executor.ray_backend.ledger import WorkerTracebackError
 from metarl.executor.worker import UnitRunner
 from metarl.experience import Trial, Unit, Weights
 
+_SITE_FOLDERS = ("site-packages", "dist-packages")
 # Set before numpy and torch are imported: one thread of each kind per worker.
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -93,6 +96,13 @@ def driver_search_path() -> tuple[str, ...]:
 
 
 def adopt_search_path(search_path: Sequence[str]) -> None:
-    """Find modules where the driver does, in the same order; what exists only here comes last."""
+    """Find modules where the driver does, in the same order; what exists only here comes last.
+
+    Packages installed for this process alone (a Python of its own, see TaskDistribution.requirements) come before the
+    driver's.
+    """
     wanted = [entry for entry in search_path if os.path.exists(entry)]
-    sys.path[:] = wanted + [entry for entry in sys.path if os.path.abspath(entry) not in wanted]
+    rest = [entry for entry in sys.path if os.path.abspath(entry) not in wanted]
+    own = [entry for entry in rest if entry in site.getsitepackages()]
+    first = next((i for i, entry in enumerate(wanted) if Path(entry).name in _SITE_FOLDERS), len(wanted))
+    sys.path[:] = [*wanted[:first], *own, *wanted[first:], *(entry for entry in rest if entry not in own)]

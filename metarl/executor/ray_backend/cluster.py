@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+from ray._raylet import AuthenticationMode, get_authentication_mode
 
 from metarl.errors import ConfigError
+from metarl.executor.ray_backend.token import ensure_token
 
 _log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT_S = 5.0
@@ -23,7 +25,7 @@ def connect(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
     address None: an embedded Ray on this machine with `num_cpus` (None: all) processors, ended on exit.
     Otherwise "auto" (the cluster of this machine, or of RAY_ADDRESS) or "host:port" of a cluster's head.
     Inside a process that is connected already, that connection is used and kept.
-    Raises ConfigError where no cluster answers.
+    Raises ConfigError where no cluster answers, or where an embedded one would ask for no token.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray says at every start that its (wanted) token authentication is on.
@@ -44,6 +46,7 @@ def connect(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
 
 
 def _start_embedded(num_cpus: int | None) -> None:
+    ensure_token()
     try:
         ray.init(
             address="local",  # never the cluster that RAY_ADDRESS may name
@@ -54,6 +57,9 @@ def _start_embedded(num_cpus: int | None) -> None:
         )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(f"cannot start Ray on this machine: {_first_line(error)}") from error
+    if get_authentication_mode() != AuthenticationMode.TOKEN:
+        ray.shutdown()
+        raise ConfigError(f"Ray {ray.__version__} asks for a token only where RAY_AUTH_MODE=token is set: set it")
 
 
 def _join(address: str) -> None:

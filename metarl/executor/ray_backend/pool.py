@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray import ObjectRef, cloudpickle
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError, RuntimeEnvSetupError
 
 from metarl.algorithms.base import AdaptivePolicy
 from metarl.errors import ConfigError, MetarlError
@@ -42,6 +42,7 @@ from metarl.executor.ray_backend.ledger import Ledger, Ticket, WorkerTracebackEr
 from metarl.executor.ray_backend.nodes import look, processors_of_others
 from metarl.experience import Trial, Unit, Weights
 from metarl.tasks import TaskDistribution
+from metarl.tasks.requirements import unmet
 
 _log = logging.getLogger(__name__)
 _TURN_S = 0.5  # the longest wait in one piece: Ctrl-C and deadlines are seen that often
@@ -50,6 +51,7 @@ _NONE_UP_DEADLINE_S = 600.0  # nodes of an autoscaling cluster take minutes
 _MAX_FAILED_STARTS = 5
 _LOOK_EVERY_S = 2.0  # at the cluster's nodes
 _PLACED_WITHIN_S = 20.0  # an actor for which a processor is free has started by then
+_INSTALL_S = 1200.0  # more, where a worker's Python has to be made first
 _LATE_S, _LATE_FACTOR = 5.0, 4.0  # a unit is late after so long, and so many times the median of the last ones
 
 
@@ -111,8 +113,13 @@ class RayExecutor:
         except Exception as error:
             raise MetarlError(f"{distribution.name} cannot be sent to worker processes: {error}") from error
         self._arguments = payload, driver_search_path()  # not from the object store: a restart must find them
+        self._to_install = unmet(distribution.requirements)  # what this Python has, the nodes are taken to have
+        self._install_s = _INSTALL_S if self._to_install else 0.0
+        if self._to_install:
+            _log.info("workers install %s, which can take minutes at first", ", ".join(self._to_install))
+        runtime_env = {"env_vars": WORKER_ENVIRONMENT} | ({"pip": [*self._to_install]} if self._to_install else {})
         self._actor_class = ray.remote(RolloutActor).options(
-            num_cpus=1, max_restarts=-1, max_task_retries=0, runtime_env={"env_vars": WORKER_ENVIRONMENT}
+            num_cpus=1, max_restarts=-1, max_task_retries=0, runtime_env=runtime_env
         )
         self._is_elastic = num_workers is None
         self._nodes, self._looked_s, self._had_free = look(), time.monotonic(), 0
@@ -269,6 +276,8 @@ class RayExecutor:
     def _welcome(self, worker: _Worker, greeting: ObjectRef) -> None:
         try:
             worker.node, problem = ray.get(greeting)
+        except RuntimeEnvSetupError as error:
+            raise MetarlError(f"workers cannot install {', '.join(self._to_install)}: {_pip_error(error)}") from error
         except RayError as error:
             self._failed_starts += 1
             if self._failed_starts >= _MAX_FAILED_STARTS:
@@ -301,7 +310,7 @@ class RayExecutor:
     def _check_clock(self, worker: _Worker) -> None:
         elapsed = time.monotonic() - worker.since
         if worker.greeting is not None:
-            if elapsed > _START_DEADLINE_S:
+            if elapsed > _START_DEADLINE_S + self._install_s:
                 self._check_start(worker, elapsed)
         elif worker.calls and elapsed > self._deadline_s:
             if ray.wait([worker.calls[0].ref], timeout=0)[0]:
@@ -321,7 +330,7 @@ class RayExecutor:
         """A worker that has not come up in time is started anew; MetarlError where none has for far too long."""
         up = sum(w.greeting is None for w in self._workers)
         _log.warning("%d of %d workers are up; one has not started in %.0f s", up, len(self._workers), elapsed)
-        if time.monotonic() - self._last_up_s > _NONE_UP_DEADLINE_S:
+        if time.monotonic() - self._last_up_s > _NONE_UP_DEADLINE_S + self._install_s:
             free, all_ = (f().get("CPU", 0) for f in (ray.available_resources, ray.cluster_resources))
             raise MetarlError(f"no worker starts: each needs a processor, {free:g} of {all_:g} are free")
         self._replace(worker)
@@ -338,7 +347,7 @@ class RayExecutor:
     def _resize(self) -> None:
         """One worker per free processor more; workers that found no place go, but for the last."""
         starting = [w for w in self._workers if w.greeting is not None]
-        unplaced = [w for w in starting if self._looked_s - w.since > _PLACED_WITHIN_S]
+        unplaced = [w for w in starting if self._looked_s - w.since > _PLACED_WITHIN_S + self._install_s]
         free = self._nodes.free_processors - len(starting)
         for _ in range(min(free, self._had_free)):  # twice in a row: what others release and take counts for nothing
             self._workers.append(self._start())
@@ -359,6 +368,13 @@ def _digest(weights: Weights) -> bytes:
         state.update(f"{name}:{value.dtype.str}:{value.shape};".encode())
         state.update(value.data if value.size else b"")
     return state.digest()
+
+
+def _pip_error(error: RuntimeEnvSetupError) -> str:
+    """What pip said of it, without the log of the rest."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line.startswith("ERROR:")]
+    return said[-1].removeprefix("ERROR: ") if said else next((line for line in reversed(lines) if line), "")
 
 
 def _first_line(error: Exception) -> str:

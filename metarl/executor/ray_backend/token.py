@@ -1,12 +1,16 @@
-"""Ray's authentication token, as Ray itself looks for it. It is never printed and never written."""
+"""Ray's authentication token, as Ray itself looks for it. It is never printed, and written only where Ray wants it."""
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from metarl.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 HOW_TO_GIVE = (
     "give the token that the cluster was started with by RAY_AUTH_TOKEN, by RAY_AUTH_TOKEN_PATH (a file that holds it) "
@@ -37,7 +41,35 @@ def find_token() -> Token | None:
         if token is None:
             raise ConfigError(f"RAY_AUTH_TOKEN_PATH={named}: no readable file with a token in it")
         return token
-    return _read(Path("~/.ray/auth_token").expanduser(), "~/.ray/auth_token")
+    return _read(_default_file(), "~/.ray/auth_token")
+
+
+def ensure_token() -> None:
+    """A token for a Ray that this process starts; one is made where there is none.
+
+    A Ray listens on all interfaces of its machine, whatever it is told, and runs the code that it is sent. Raises
+    ConfigError where RAY_AUTH_MODE=disabled.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        raise ConfigError(
+            f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']}: Ray would listen on every interface of this machine and run "
+            "what anyone sends it; allowed: token, or no such variable. Without Ray: --local"
+        )
+    if find_token() is None:
+        path = _default_file()
+        try:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            path.unlink(missing_ok=True)  # an empty one
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+        except FileExistsError:  # another process was quicker
+            return
+        except OSError as error:
+            raise ConfigError(f"cannot write a token for Ray to {path}: {error.strerror}") from error
+
+
+def _default_file() -> Path:
+    return Path("~/.ray/auth_token").expanduser()
 
 
 def _read(path: Path, source: str) -> Token | None:
@@ -45,7 +77,21 @@ def _read(path: Path, source: str) -> Token | None:
         value = path.read_text().strip()
     except (OSError, UnicodeDecodeError):
         return None
-    return _checked(Token(value, source, path)) if value else None
+    if not value:
+        return None
+    _keep_private(path)
+    return _checked(Token(value, source, path))
+
+
+def _keep_private(path: Path) -> None:
+    """Nobody else may read the file; Ray leaves that to the umask. Warns where it cannot be changed."""
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        try:
+            path.chmod(mode & 0o700)
+            _log.info("%s was readable by others (mode %o) and is no longer", path, mode)
+        except OSError as error:
+            _log.warning("%s, which holds a token, is readable by others (mode %o): %s", path, mode, error.strerror)
 
 
 def _checked(token: Token) -> Token:
