@@ -22,7 +22,9 @@ def _is_met(text: str) -> bool:
     try:
         requirement = Requirement(text)
     except InvalidRequirement as error:
-        raise TaskError(f"requirement {text!r}: {str(error).splitlines()[0]}; allowed: as in 'mujoco==3.3.0'") from error
+        raise TaskError(
+            f"requirement {text!r}: {str(error).splitlines()[0]}; allowed: as in 'mujoco==3.3.0'"
+        ) from error
     if requirement.marker is not None and not requirement.marker.evaluate():
         return True
     if requirement.url is not None:
