@@ -220,6 +220,18 @@ def test_the_belief_stays_the_prior_until_a_round_is_adapted_to(encoder):
     assert (second.derived["belief_var"] < 1).all()
 
 
+def test_exploration_by_the_posterior_believes_after_its_first_episode():
+    first, second, judged = (
+        round_.derived["belief_var"]
+        for round_ in trials_of(
+            learner(exploration="posterior", context_size=1000), load_distribution("PointGoal")
+        ).rounds
+    )
+    assert (first < 1).all()
+    assert (second < first).all()
+    np.testing.assert_array_equal(judged, second)
+
+
 @EITHER_ENCODER
 def test_the_actors_belief_is_the_learners_posterior_of_the_same_transitions(encoder):
     pearl = learner(exploration_episodes=2, context_size=1000, spaces=Spaces(2, 1), encoder=encoder)
@@ -315,27 +327,37 @@ def test_the_pool_is_visited_whole_and_then_in_parts():
     assert set().union(*(pearl.tasks(distribution, 0, i) for i in range(1, 9))) == set(pool)
 
 
-def test_contexts_come_from_prior_episodes_alone():
-    pearl, distribution = learner(), load_distribution("PointGoal", horizon=5)
+@pytest.mark.parametrize(("exploration", "rounds"), [("prior", 1), ("posterior", 2)])
+def test_contexts_come_from_episodes_like_those_of_an_evaluations_exploration(exploration, rounds):
+    pearl = learner(exploration=exploration, posterior_episodes=2)
+    distribution = load_distribution("PointGoal", horizon=5)
     pearl.update(collect(pearl, distribution, 0))
     assert (pearl.replay.num_stored, pearl.contexts.num_stored) == (4 * 2 * 5, 4 * 2 * 5)
-    pearl.update(collect(pearl, distribution, 1))  # two tasks, one prior and one posterior episode
-    assert (pearl.replay.num_stored, pearl.contexts.num_stored) == (40 + 2 * 2 * 5, 40 + 2 * 5)
+    pearl.update(collect(pearl, distribution, 1))  # two tasks, one prior and two posterior episodes, the last is judged
+    assert (pearl.replay.num_stored, pearl.contexts.num_stored) == (40 + 2 * 3 * 5, 40 + 2 * rounds * 5)
 
 
-def test_contexts_of_the_recurrent_encoder_follow_time_and_those_of_the_other_do_not():
+@pytest.mark.parametrize(
+    ("options", "in_order"),
+    [
+        ({"encoder": "recurrent"}, True),
+        ({"context_sampling": "runs"}, True),
+        ({"context_sampling": "transitions"}, False),
+    ],
+)
+def test_contexts_follow_time_where_they_are_runs_and_else_do_not(options, in_order):
     """Horizon 5, runs of 6 or fewer: where a transition does not begin as the one before it ended, an episode did."""
     distribution = load_distribution("PointGoal", horizon=5)
-    shares = {}
-    for encoder in ("recurrent", "permutation_invariant"):
-        pearl = learner(encoder=encoder, next_observation=True, context_size=6)
-        pearl.update(collect(pearl, distribution, 0))
-        context = pearl._context(torch.arange(4), torch.Generator().manual_seed(0))
-        follows = context[:, :-1, -OBS:] == context[:, 1:, :OBS]
-        shares[encoder] = float(follows.all(-1).float().mean())
-        assert context.shape == (4, 6, 2 * OBS + ACTIONS + 1)
-    assert shares["recurrent"] == pytest.approx(4 / 5)  # five joints, one of them from an episode to the next
-    assert shares["permutation_invariant"] < 0.5
+    pearl = learner(**options, next_observation=True, context_size=6)
+    pearl.update(collect(pearl, distribution, 0))
+    context = pearl._context(torch.arange(4), torch.Generator().manual_seed(0))
+    follows = context[:, :-1, -OBS:] == context[:, 1:, :OBS]
+    share = float(follows.all(-1).float().mean())
+    assert context.shape == (4, 6, 2 * OBS + ACTIONS + 1)
+    if in_order:
+        assert share == pytest.approx(4 / 5)  # five joints, one of them from an episode to the next
+    else:
+        assert share < 0.5
 
 
 @EITHER_ENCODER
