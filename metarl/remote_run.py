@@ -59,7 +59,10 @@ class _Storage:
         try:
             found = self._files.find(self._root) if self._files.exists(self._root) else []
             for remote in found:
-                target = self.copy / os.path.relpath(remote, self._root)
+                name = os.path.relpath(remote, self._root)
+                if name.startswith(os.pardir):  # an object store takes any name
+                    raise ConfigError(f"{self.url} holds {remote!r}, whose name leads out of the run directory")
+                target = self.copy / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._files.get_file(remote, str(target))
         except OSError as error:

@@ -65,6 +65,15 @@ def test_the_storage_outranks_a_copy_left_here(url):
         assert {file.name: file.read_text() for file in path.iterdir()} == {"config.yaml": "sent"}
 
 
+def test_a_name_that_leads_out_of_the_run_directory_is_refused(url, monkeypatch, tmp_path):
+    files, root = fsspec.core.url_to_fs(url)
+    files.pipe_file(f"{root}/config.yaml", b"fine")
+    monkeypatch.setattr(type(files), "find", lambda self, path: [f"{root}/config.yaml", f"{root}/../../evil"])
+    with pytest.raises(ConfigError, match="whose name leads out of the run directory"), local_copy(url):
+        pass
+    assert not list(tmp_path.rglob("evil"))
+
+
 def test_only_what_changed_is_sent_again_and_manifests_last(url, monkeypatch):
     files = type(fsspec.filesystem("memory"))
     sent: list[str] = []
