@@ -1,4 +1,4 @@
-"""What a run leaves, to compare runs by."""
+"""Where experiments lie, and what a run leaves, to compare runs by."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from metarl import checkpoint
 from metarl.run_directory import read_records
 from metarl.training import TIMINGS
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def records_of(run: Path) -> list[dict[str, Any]]:

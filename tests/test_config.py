@@ -12,6 +12,7 @@ import metarl.algorithms
 from metarl.config import differences, load_config, to_yaml
 from metarl.errors import ConfigError
 from metarl.training import prepare
+from tests.runs import EXPERIMENTS
 
 YAML = """
 seed: 3
@@ -20,9 +21,6 @@ algorithm: {name: toy, outer_lr: 1e-2, hidden: [16, 16]}
 training: {iterations: 10, time_limit_minutes: 1.5}
 executor: {backend: local}
 """
-
-
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 @pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda file: file.stem)

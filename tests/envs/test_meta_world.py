@@ -13,7 +13,7 @@ from metarl.config import load_config
 from metarl.errors import TaskError
 from metarl.run_directory import spaces_of
 from metarl.tasks.check import check_distribution
-from tests.test_config import EXPERIMENTS
+from tests.runs import EXPERIMENTS
 
 
 def test_the_learner_does_not_import_it() -> None:
