@@ -211,6 +211,6 @@ def _draw_ends(
     """The first (dashed) and the last round of a curve; of a single round one line alone."""
     fill = "white" if marker == "s" else None  # out-of-distribution tasks: hollow
     for end in (0, -1) if curve.returns.shape[1] > 1 else (-1,):
-        (line,) = axes.plot(curve.env_steps, curve.returns[:, end], color=colours[end], lw=width, alpha=alpha)
+        (line,) = axes.plot(curve.env_steps, curve.ends[:, end], color=colours[end], lw=width, alpha=alpha)
         line.set(label=names[end], linestyle="-" if end else _DASHED, marker=marker, ms=5)
         line.set_markerfacecolor(fill or colours[end])

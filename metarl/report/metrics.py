@@ -22,6 +22,12 @@ class Curve:
     env_steps: Float[np.ndarray, " P"]
     returns: Float[np.ndarray, "P R"]  # NaN where a record holds no such round
 
+    @property
+    def ends(self) -> Float[np.ndarray, "P 2"]:
+        """The first and the last round of each record."""
+        last = np.sum(~np.isnan(self.returns), axis=1) - 1
+        return np.stack((self.returns[:, 0], self.returns[np.arange(len(last)), last]), axis=1)
+
 
 @dataclass(frozen=True)
 class Run:

@@ -157,6 +157,15 @@ def test_metrics_are_read_as_curves_by_kind_and_split(tmp_path: Path) -> None:
     np.testing.assert_allclose(run.evaluations["test"].returns[:, 1], [-3.9, -3.7, -3.5])
 
 
+def test_each_record_has_a_last_round_of_its_own(tmp_path: Path) -> None:
+    path = write_metrics(tmp_path, iterations=3, evaluations=())
+    more = {f"return/round{r}": float(r) for r in range(4)}  # PEARL's first iteration has more rounds than the others
+    path.write_text(json.dumps({"kind": "train", "iteration": 0, "env_steps": 0, **more}) + "\n" + path.read_text())
+    curve = read_run(path).train
+    assert curve is not None
+    np.testing.assert_allclose(curve.ends, [[0.0, 3.0], [-3.0, -3.0], [-3.0, -2.9], [-3.0, -2.8]])
+
+
 def test_of_a_repeated_iteration_the_last_record_counts(tmp_path: Path) -> None:
     path = write_metrics(tmp_path, iterations=3, evaluations=())
     again = {"kind": "train", "iteration": 2, "env_steps": 3000, "return/round0": 7.0, "return/round1": 8.0}
