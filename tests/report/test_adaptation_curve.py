@@ -160,7 +160,7 @@ def test_metrics_are_read_as_curves_by_kind_and_split(tmp_path: Path) -> None:
 def test_each_record_has_a_last_round_of_its_own(tmp_path: Path) -> None:
     path = write_metrics(tmp_path, iterations=3, evaluations=())
     more = {f"return/round{r}": float(r) for r in range(4)}  # PEARL's first iteration has more rounds than the others
-    path.write_text(json.dumps({"kind": "train", "iteration": 0, "env_steps": 0, **more}) + "\n" + path.read_text())
+    path.write_text(json.dumps({"kind": "train", "iteration": -1, "env_steps": 0, **more}) + "\n" + path.read_text())
     curve = read_run(path).train
     assert curve is not None
     np.testing.assert_allclose(curve.ends, [[0.0, 3.0], [-3.0, -3.0], [-3.0, -2.9], [-3.0, -2.8]])
