@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from pydantic import ValidationError
 
 import metarl.algorithms
 from metarl.config import differences, load_config, to_yaml
 from metarl.errors import ConfigError
-from metarl.training import prepare
-from tests.runs import EXPERIMENTS
 
 YAML = """
 seed: 3
@@ -21,12 +18,6 @@ algorithm: {name: toy, outer_lr: 1e-2, hidden: [16, 16]}
 training: {iterations: 10, time_limit_minutes: 1.5}
 executor: {backend: local}
 """
-
-
-@pytest.mark.parametrize("file", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda file: file.stem)
-def test_every_experiment_is_a_configuration_that_can_begin(file: Path) -> None:
-    distribution, algorithm = prepare(load_config(file), torch.device("cpu"))
-    assert len(algorithm.tasks(distribution, 0, 0)) >= 1
 
 
 @pytest.fixture

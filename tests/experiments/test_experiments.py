@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+import torch
 
 from metarl.config import load_config
 from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.statistics import iqm
 from metarl.executor.local import LocalExecutor
 from metarl.experience import Unit
 from metarl.run_directory import load_run
+from metarl.training import prepare
+from tests.runs import EXPERIMENTS
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CONFIGS = sorted(EXPERIMENTS.glob("*.yaml"))
 PRETRAINED = sorted(path.parent for path in EXPERIMENTS.glob("pretrained/*/config.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_configuration_is_valid(path):
-    load_config(path)
+def test_every_configuration_can_begin(path):
+    distribution, algorithm = prepare(load_config(path), torch.device("cpu"))
+    assert len(algorithm.tasks(distribution, 0, 0)) >= 1
 
 
 @pytest.mark.parametrize("path", PRETRAINED, ids=lambda path: path.name)
 def test_a_pretrained_run_still_earns_what_its_evaluation_says(path):
-    """A changed default would load without complaint and act otherwise."""
+    """A changed default would load without complaint and act otherwise. Of few tasks, so without the extreme ones."""
     run, stated = load_run(path), Evaluation.load(path / "evaluation.json")
     plan = run.algorithm.plan(run.distribution.horizon, evaluation=True)
-    unit = Unit(0, run.distribution.sample("test", 10, 0), plan, (0, 1))
+    unit = Unit(0, run.distribution.sample("test", 20, 0), plan, (0, 1))
     (trial,) = LocalExecutor(run.distribution, run.algorithm.policy).collect([unit], run.algorithm.weights(), 0)
-    expected = stated.rounds[-1].mean
-    assert trial.returns[-1].mean() > expected - 0.3 * max(abs(expected), 30)
+    expected = stated.rounds[-1].iqm
+    assert iqm(trial.returns[-1].mean(axis=1)) > expected - 0.3 * max(abs(expected), 30)
