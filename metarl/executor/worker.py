@@ -74,10 +74,12 @@ class UnitRunner:
             raise
 
     def _check_spaces(self, batch: TaskBatch) -> None:
-        stated = self._distribution.spaces
+        if self._distribution.spaces is None:
+            return
+        stated = Spaces.of(*self._distribution.spaces)
         found = Spaces.of(batch.single_observation_space, batch.single_action_space)
-        if stated is not None and Spaces.of(*stated) != found:
-            raise TaskError(f"{self._distribution.name} states spaces of {Spaces.of(*stated)}, but builds {found}")
+        if stated != found:
+            raise TaskError(f"{self._distribution.name} states spaces of {stated}, but builds {found}")
 
     def close(self) -> None:
         for batch in self._batches.values():

@@ -66,7 +66,7 @@ class TaskDistribution(ABC):
     A subclass sets `name`, `parameters` and `horizon` and implements `make`. Instances are picklable
     and cheap: they cross process boundaries, environments do not.
 
-    requirements: what pip must install for the environments alone, such as `("mujoco==3.3.0", "metaworld==3.0.0")`,
+    requirements: what pip must install for the environments alone, such as `("mujoco==3.3.0", "metaworld==3.1.1")`,
         which the learner need not have. Ray workers get a Python of their own with it. Import it inside `make`.
     spaces: an environment's observation and action space, to be stated where the learner cannot build one.
     """

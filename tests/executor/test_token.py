@@ -83,3 +83,13 @@ def test_a_ray_that_anyone_could_use_is_not_started(home: Path, monkeypatch: pyt
     with pytest.raises(ConfigError, match="RAY_AUTH_MODE=disabled: Ray would listen on every interface"):
         ensure_token()
     assert not (home / ".ray").exists()
+
+
+def test_an_empty_token_file_is_filled(home: Path) -> None:
+    (home / ".ray").mkdir()
+    (home / ".ray" / "auth_token").touch()
+    ensure_token()
+    token = find_token()
+    assert token is not None
+    assert len(token.value) == 64
+    assert [path.name for path in (home / ".ray").iterdir()] == ["auth_token"]

@@ -57,13 +57,17 @@ def ensure_token() -> None:
         )
     if find_token() is None:
         path = _default_file()
+        draft = path.with_name(f".auth_token.{os.getpid()}")
         try:
             path.parent.mkdir(mode=0o700, exist_ok=True)
-            path.unlink(missing_ok=True)  # an empty one
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 file.write(secrets.token_hex(32))
-        except FileExistsError:  # another process was quicker
-            return
+            try:
+                os.link(draft, path)  # whole, and never over the token of a process that was quicker
+            except FileExistsError:
+                if find_token() is None:  # an empty file
+                    os.replace(draft, path)
+            draft.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(f"cannot write a token for Ray to {path}: {error.strerror}") from error
 
