@@ -37,8 +37,8 @@ from rich.table import Table
 from metarl.errors import ConfigError, MetarlError
 from metarl.evaluation.evaluate import evaluation_units
 from metarl.evaluation.statistics import Interval, bootstrap_ci95, mean
-from metarl.executor.local import LocalExecutor
-from metarl.run_directory import TrainedRun, load_run
+from metarl.rollout.local import LocalExecutor
+from metarl.runs.build import TrainedRun, load_run
 
 NUM_RATES = 256  # of the known arm that the indices are calibrated against
 MAX_EXACT_STATES = 200_000  # some seconds

@@ -29,14 +29,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metarl.algorithms.pearl import PEARL
-from metarl.algorithms.pearl_policy import PEARLPolicy
+from metarl.algorithms.pearl.learner import PEARL
+from metarl.algorithms.pearl.policy import PEARLPolicy
 from metarl.errors import ConfigError, MetarlError
 from metarl.evaluation.evaluate import evaluation_units
 from metarl.evaluation.probe import ParameterScore, Represented, Score, is_angle, probe
-from metarl.executor.local import LocalExecutor
-from metarl.experience import Round, Trial, TrialPlan, Weights
-from metarl.run_directory import TrainedRun, evaluation_folder, load_run, write_text
+from metarl.rollout.local import LocalExecutor
+from metarl.rollout.types import Round, Trial, TrialPlan, Weights
+from metarl.runs.build import TrainedRun, load_run
+from metarl.runs.directory import evaluation_folder, write_text
 from metarl.tasks import Split, Task, TaskDistribution
 
 FEW_COMPONENTS = 4  # of a parameter: up to here the table has a line for each

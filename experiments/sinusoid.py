@@ -4,7 +4,7 @@
     inner   theta_{i+1} = theta_i - alpha * grad L(theta_i; support),   L the mean squared error on 5 or 10 points
     outer   minimise the mean over tasks of L(theta_adapted; query) by Adam
 
-What adapts and differentiates is `metarl.ops.functional_sgd`, what computes is `metarl.nets.batched_mlp`; nothing
+What adapts and differentiates is `metarl.ops.functional_sgd`, what computes is `metarl.kernels.batched_mlp`; nothing
 of it is rewritten here. Methods: MAML, FOMAML, Reptile, Meta-SGD; `pretrained`, one net trained on all tasks
 jointly and fine-tuned; `oracle`, trained jointly with amplitude and phase among its inputs.
 
@@ -35,7 +35,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.evaluation.statistics import bootstrap_ci95, mean
-from metarl.nets.batched_mlp import batched_mlp
+from metarl.kernels.batched_mlp import batched_mlp
 from metarl.nets.mlp_policy import init_mlp
 from metarl.ops.functional_sgd import Params, Rates, adapt, gradient
 

@@ -1,6 +1,6 @@
 """`python -m metarl` is `metarl`."""
 
-from metarl.cli import main
+from metarl.cli.app import main
 
 if __name__ == "__main__":
     main()

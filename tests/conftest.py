@@ -1,11 +1,49 @@
-"""Shapes of `metarl.ops` and `metarl.nets` are checked at every call under test."""
+"""Shapes of `metarl.kernels`, `metarl.ops` and `metarl.nets` are checked at every call under test; shared fixtures."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook(["metarl.ops", "metarl.nets"], "beartype.beartype")
+install_import_hook(["metarl.kernels", "metarl.ops", "metarl.nets"], "beartype.beartype")
 sys.path.insert(0, str(Path(__file__).parent / "algorithms"))
+
+from guess import PLAN, Guess, GuessPolicy, weights  # noqa: E402  (after the hook)
+
+from metarl.evaluation.evaluate import Evaluation, evaluate  # noqa: E402
+from metarl.rollout.local import LocalExecutor  # noqa: E402
+from metarl.rollout.types import TrialPlan  # noqa: E402
+from metarl.tasks import Split, TaskDistribution  # noqa: E402
+
+
+@pytest.fixture
+def run() -> Callable[..., Evaluation]:
+    """Evaluates the guessing policy of `guess.py` in this process."""
+
+    def run_guess(
+        distribution: TaskDistribution | None = None,
+        *,
+        split: Split = "test",
+        num_tasks: int = 12,
+        seed: int = 3,
+        plan: TrialPlan = PLAN,
+        tasks_per_unit: int = 5,
+        noise: float = 0.3,
+    ) -> Evaluation:
+        distribution = distribution or Guess()
+        return evaluate(
+            LocalExecutor(distribution, GuessPolicy()),
+            distribution,
+            plan,
+            weights(noise=noise),
+            split=split,
+            num_tasks=num_tasks,
+            seed=seed,
+            tasks_per_unit=tasks_per_unit,
+        )
+
+    return run_guess

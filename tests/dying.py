@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import metarl.algorithms
-from metarl import checkpoint, run_directory
 from metarl.config import load_config
 from metarl.errors import ConfigError
-from metarl.executor.local import LocalExecutor
-from metarl.training import train
+from metarl.rollout.local import LocalExecutor
+from metarl.runs import checkpoint, run_directory
+from metarl.training.loop import train
 
 Mode = Literal["killed", "power", "full"]
 DONE, FULL, IN_SPITE = 0, 3, 4  # exit codes: did not come to the n-th step; ended by it; got over it

@@ -13,19 +13,14 @@ SOURCES = sorted([*(ROOT / "metarl").rglob("*.py"), *(ROOT / "envs").rglob("*.py
 
 # A module may import those of its own layer and of the layers before it.
 LAYERS = [
-    {"errors", "stopping"},
-    {"tasks"},
-    {"experience"},
-    {"replay"},
-    {"ops", "nets"},
-    {"algorithms"},
-    {"trial", "executor", "checkpoint"},
-    {"evaluation", "report", "config"},
-    {"run_directory", "remote_run", "logs"},
+    {"errors", "ops", "kernels"},
+    {"tasks", "nets"},
+    {"rollout"},
+    {"algorithms", "evaluation"},
+    {"config"},
+    {"runs"},
     {"training"},
-    {"on_cluster", "sweep"},
-    {"cli_endings"},
-    {"cli_jobs", "cli_sweep"},
+    {"distributed", "report"},
     {"cli"},
     {"__main__"},
 ]
@@ -72,7 +67,7 @@ def test_imports_point_downwards(path):
 def test_ray_torch_and_the_built_in_families_stay_in_their_places(path):
     tops = {name.split(".")[0] for name in imports(path)}
     name = module_name(path)
-    if not name.startswith("metarl.executor.ray_backend"):
+    if not name.startswith("metarl.distributed"):
         assert "ray" not in tops
     if name.startswith(("metarl.tasks", "metarl_envs")):
         assert not {"ray", "torch"} & tops

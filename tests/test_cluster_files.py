@@ -12,7 +12,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from typer.main import get_command
 
-from metarl.cli import app
+from metarl.cli.app import app
 from metarl.config import load_config
 
 ROOT = Path(__file__).parents[1]

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import metarl.algorithms
-from metarl import checkpoint
 from metarl.config import load_config
-from metarl.executor.local import LocalExecutor
-from metarl.training import train
-from tests.runs import left_by
+from metarl.rollout.local import LocalExecutor
+from metarl.runs import checkpoint
+from metarl.training.loop import train
+from tests.run_contents import left_by
 
 TESTS = Path(__file__).parent
 CONFIG = """
@@ -57,7 +57,7 @@ def test_a_run_that_ends_at_any_step_towards_the_disk_goes_on_to_the_same_result
 
 FILL = """
 import errno, pathlib, sys, torch
-from metarl import checkpoint
+from metarl.runs import checkpoint
 folder = pathlib.Path(sys.argv[1]) / "checkpoints"
 for iteration in range(100):
     try:

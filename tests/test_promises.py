@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from metarl.config import RunConfig, load_config
+from metarl.distributed import RayExecutor, connect
 from metarl.errors import ConfigError
-from metarl.executor.local import LocalExecutor
-from metarl.executor.ray_backend import RayExecutor, connect
-from metarl.training import MakeExecutor, train
-from tests.runs import left_by, records_of
+from metarl.rollout.local import LocalExecutor
+from metarl.training.loop import MakeExecutor, train
+from tests.run_contents import left_by, records_of
 
 CONFIG = """seed: 5
 task_distribution: {name: HalfCheetahVel, options: {horizon: 12}}

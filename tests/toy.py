@@ -13,8 +13,8 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from metarl.algorithms.base import Spaces
-from metarl.experience import Extras, Round, RoundPlan, Transition, TrialPlan, Unit, Weights
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import Extras, Round, RoundPlan, Transition, TrialPlan, Unit, Weights
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 
 Fault = Literal[

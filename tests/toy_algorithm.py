@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from metarl.algorithms.base import Spaces
-from metarl.experience import Extras, Round, RoundPlan, Transition, Trial, TrialPlan, Weights
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import Extras, Round, RoundPlan, Transition, Trial, TrialPlan, Weights
 from metarl.tasks import Task, TaskDistribution
 
 

@@ -17,9 +17,9 @@ import torch
 from _timing import median_ms_in_turn
 from torch.nn.functional import linear
 
-from metarl.algorithms.base import Spaces
-from metarl.algorithms.maml import MAML, Config
+from metarl.algorithms.maml.learner import MAML, Config
 from metarl.algorithms.tensors import RoundTensors
+from metarl.rollout.policy import Spaces
 
 NUM_OBS, NUM_ACTIONS = 17, 6
 K, N, T = 40, 20, 100

@@ -18,11 +18,11 @@ import torch
 from _timing import median_ms_in_turn
 from torch import Tensor, nn
 
-from metarl.algorithms.base import Spaces
-from metarl.algorithms.pearl import PEARL, Config
-from metarl.algorithms.pearl_policy import LOG_STD_RANGE
+from metarl.algorithms.pearl.learner import PEARL, Config
+from metarl.algorithms.pearl.policy import LOG_STD_RANGE
+from metarl.algorithms.pearl.replay import Batch
 from metarl.nets.context_encoder import MIN_VAR
-from metarl.replay import Batch
+from metarl.rollout.policy import Spaces
 
 K, B, C, OBS, ACTIONS, LATENT = 16, 256, 100, 17, 6, 5
 

@@ -16,9 +16,9 @@ import json
 import torch
 from _timing import median_ms_in_turn
 
-from metarl.algorithms.base import Spaces
-from metarl.algorithms.rl2 import RL2, Config, TrialTensors
+from metarl.algorithms.rl2.learner import RL2, Config, TrialTensors
 from metarl.ops.distributions import Gaussian
+from metarl.rollout.policy import Spaces
 
 T, B, NUM_OBS, NUM_ACTIONS = 400, 128, 17, 6
 

@@ -20,15 +20,15 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from metarl.algorithms.base import Spaces
-from metarl.algorithms.maml import MAML, Config
+from metarl.algorithms.maml.learner import MAML, Config
 from metarl.algorithms.tensors import RoundTensors
-from metarl.executor.ray_backend import RayExecutor, connect
-from metarl.experience import Trial
+from metarl.distributed import RayExecutor, connect
+from metarl.rollout.collect import env_action_map
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import Trial
 from metarl.tasks import TaskDistribution, load_distribution
 from metarl.tasks.mujoco import MujocoBatch
-from metarl.training import units_of
-from metarl.trial import env_action_map
+from metarl.training.loop import units_of
 
 TASKS, TASKS_PER_UNIT, HORIZON = 40, 10, 100
 

@@ -23,14 +23,14 @@ from _scaling_model import Costs, Prediction, predict
 from rich.console import Console
 from rich.table import Table
 
-from metarl.algorithms.base import Spaces
-from metarl.algorithms.maml import MAML, Config
+from metarl.algorithms.maml.learner import MAML, Config
 from metarl.algorithms.tensors import RoundTensors
-from metarl.executor.base import Executor
-from metarl.executor.ray_backend import RayExecutor, connect
-from metarl.experience import Trial, Unit
+from metarl.distributed import RayExecutor, connect
+from metarl.rollout.executor import Executor
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import Trial, Unit
 from metarl.tasks import TaskDistribution, load_distribution
-from metarl.training import units_of
+from metarl.training.loop import units_of
 
 TASKS, TASKS_PER_UNIT, HORIZON = 40, 5, 100
 ACTORS = (8, 16, 32, 64, 128, 256, 512, 1000)

@@ -18,8 +18,8 @@ import tempfile
 from pathlib import Path
 
 from metarl.config import load_config
-from metarl.executor.ray_backend import RayExecutor, connect
-from metarl.training import train
+from metarl.distributed import RayExecutor, connect
+from metarl.training.loop import train
 
 WARM_UP = 2
 

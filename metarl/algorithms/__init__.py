@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from metarl.algorithms.base import Algorithm, Spaces
+from metarl.algorithms.base import Algorithm
+from metarl.rollout.policy import Spaces
 
 _MODULES = {
-    "maml": "metarl.algorithms.maml",
-    "rl2": "metarl.algorithms.rl2",
-    "pearl": "metarl.algorithms.pearl",
+    "maml": "metarl.algorithms.maml.learner",
+    "rl2": "metarl.algorithms.rl2.learner",
+    "pearl": "metarl.algorithms.pearl.learner",
 }
 ALGORITHMS = tuple(_MODULES)
 

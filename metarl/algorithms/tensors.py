@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.experience import Round
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
 from metarl.ops.returns import masked_mean
+from metarl.rollout.types import Round
 
 
 def to_tensor(array: np.ndarray, device: torch.device | None = None) -> Tensor:

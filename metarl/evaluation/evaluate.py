@@ -21,8 +21,8 @@ from jaxtyping import Float
 
 from metarl.errors import ConfigError, MetarlError
 from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean, stratified_ci95
-from metarl.executor.base import Executor
-from metarl.experience import TrialPlan, Unit, Weights
+from metarl.rollout.executor import Executor
+from metarl.rollout.types import TrialPlan, Unit, Weights
 from metarl.tasks import SPLITS, Anchors, Split, Task, TaskDistribution
 from metarl.tasks.task import Value
 

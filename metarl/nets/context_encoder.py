@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear, softplus
 
-from metarl.nets.gru import GRU
-from metarl.nets.relu_mlp import ReluMLP
+from metarl.kernels.gru import GRU
+from metarl.kernels.relu_mlp import ReluMLP
 from metarl.ops.latents import Evidence, gather_evidence
 
 MIN_VAR = 1e-7

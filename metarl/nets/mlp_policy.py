@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metarl.nets.batched_mlp import batched_mlp, linearised_mlp
+from metarl.kernels.batched_mlp import batched_mlp, linearised_mlp
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
 
 

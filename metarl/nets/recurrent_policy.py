@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.kernels.products import linear
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
-from metarl.ops.products import linear
 
 Memory = Any
 

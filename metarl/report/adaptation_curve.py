@@ -14,9 +14,9 @@ from matplotlib.ticker import EngFormatter
 
 from metarl.errors import MetarlError
 from metarl.evaluation.evaluate import FEW_TASKS, Evaluation
-from metarl.evaluation.table import headline, interval, number
 from metarl.report.metrics import Curve, Run, read_run
 from metarl.report.style import BLUE, CATEGORIES, INK, SKY, VERMILLION, add_legend, dark_viridis, new_figure, save
+from metarl.report.table import headline, interval, number
 
 _MAX_LABEL = 44
 _LABEL_ROOM = 0.42  # right of the last round, as a share of all rounds' span, for the anchors' names

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from metarl.algorithms.base import Spaces
-from metarl.algorithms.maml import MAML, Config
+from metarl.algorithms.maml.learner import MAML, Config
 from metarl.algorithms.tensors import RoundTensors
 from metarl.ops.distributions import Categorical, Gaussian
+from metarl.rollout.policy import Spaces
 
 K, N, T = 3, 4, 5
 NUM_OBS, NUM_ACTIONS = 3, 2

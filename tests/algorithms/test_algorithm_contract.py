@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from metarl.algorithms import ALGORITHMS, build_algorithm, config_class
-from metarl.algorithms.base import Algorithm, Spaces
-from metarl.executor.local import LocalExecutor
-from metarl.experience import Trial, Unit
+from metarl.algorithms.base import Algorithm
+from metarl.rollout.local import LocalExecutor
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import Trial, Unit
 from metarl.tasks import load_distribution
 
 TASKS = 3

@@ -9,11 +9,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from metarl.algorithms.base import Spaces
-from metarl.algorithms.maml import MAML, Config
+from metarl.algorithms.maml.learner import MAML, Config
 from metarl.algorithms.tensors import RoundTensors
-from metarl.executor.local import LocalExecutor
-from metarl.experience import Trial, Unit
+from metarl.rollout.local import LocalExecutor
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import Trial, Unit
 from metarl.tasks import load_distribution
 
 CPU = torch.device("cpu")

@@ -14,13 +14,13 @@ import pytest
 import torch
 from toy import Point
 
-from metarl.algorithms.base import Spaces
-from metarl.algorithms.pearl import PEARL, Config
-from metarl.algorithms.pearl_policy import context_features
+from metarl.algorithms.pearl.learner import PEARL, Config
+from metarl.algorithms.pearl.policy import context_features
+from metarl.algorithms.pearl.replay import Batch
 from metarl.errors import ConfigError
-from metarl.executor.local import LocalExecutor
-from metarl.experience import Round, Trial, Unit
-from metarl.replay import Batch
+from metarl.rollout.local import LocalExecutor
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import Round, Trial, Unit
 from metarl.tasks import TaskDistribution, load_distribution
 
 CPU = torch.device("cpu")

@@ -11,13 +11,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from metarl.algorithms.base import Spaces
-from metarl.algorithms.rl2 import RL2, Config, trial_advantages
-from metarl.algorithms.rl2_policy import net_of
-from metarl.algorithms.sequences import Sequences
+from metarl.algorithms.rl2.learner import RL2, Config, trial_advantages
+from metarl.algorithms.rl2.policy import net_of
+from metarl.algorithms.rl2.sequences import Sequences
 from metarl.errors import ConfigError
-from metarl.executor.local import LocalExecutor
-from metarl.experience import Round, Trial, Unit
+from metarl.rollout.local import LocalExecutor
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import Round, Trial, Unit
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 
 CPU = torch.device("cpu")

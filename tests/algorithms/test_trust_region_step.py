@@ -6,7 +6,7 @@ import pytest
 import torch
 from meta_problem import K, learner, rounds
 
-from metarl.algorithms.maml import Chunk
+from metarl.algorithms.maml.learner import Chunk
 from metarl.algorithms.tensors import RoundTensors
 from metarl.ops.trust_region import flatten, unflatten
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from ray.cluster_utils import Cluster
 
-from metarl.executor.ray_backend import connect
+from metarl.distributed import connect
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
-from metarl.executor.ray_backend import RayExecutor, nodes, pool
-from tests.executor.comparison import WEIGHTS, assert_same, reference
-from tests.executor.processes import wait_until
+from metarl.distributed import RayExecutor, nodes, pool
+from tests.distributed.comparison import WEIGHTS, assert_same, reference
+from tests.distributed.processes import wait_until
 from tests.toy import Point, make_units, point_policy
 
 

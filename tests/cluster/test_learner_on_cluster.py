@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from ray.cluster_utils import Cluster
 
-from metarl import checkpoint
 from metarl.config import RunConfig, load_config
+from metarl.distributed import restartable
+from metarl.distributed.learner import train_on_cluster
 from metarl.errors import ConfigError, EnvironmentFault
-from metarl.executor.ray_backend import restartable
-from metarl.logs import Silent
-from metarl.on_cluster import train_on_cluster
-from tests.executor.processes import wait_until, worker_pids
-from tests.runs import left_by
+from metarl.runs import checkpoint
+from metarl.training.progress import Silent
+from tests.distributed.processes import wait_until, worker_pids
+from tests.run_contents import left_by
 
 ITERATIONS = 60  # some seconds: long enough to be killed in the middle
 CONFIG = """

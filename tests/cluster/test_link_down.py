@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from metarl.config import load_config
-from metarl.executor.local import LocalExecutor
-from metarl.training import train
+from metarl.rollout.local import LocalExecutor
+from metarl.training.loop import train
 from tests.cluster.test_training_elastic import CONFIG, ITERATIONS
-from tests.runs import left_by
+from tests.run_contents import left_by
 
 ROOT = Path(__file__).parents[2]
 _TRY = "ip link set lo up && unshare -n true && ip link add name one type veth peer name two"

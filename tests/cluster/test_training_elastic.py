@@ -12,12 +12,12 @@ from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
 from metarl.config import load_config
-from metarl.executor.local import LocalExecutor
-from metarl.executor.ray_backend import RayExecutor, pool
-from metarl.logs import Silent
-from metarl.training import train
-from tests.executor.processes import wait_until, worker_pids
-from tests.runs import left_by
+from metarl.distributed import RayExecutor, pool
+from metarl.rollout.local import LocalExecutor
+from metarl.training.loop import train
+from metarl.training.progress import Silent
+from tests.distributed.processes import wait_until, worker_pids
+from tests.run_contents import left_by
 
 ITERATIONS = 12
 CONFIG = f"""seed: 5

@@ -23,11 +23,11 @@ from typing import Any
 from ray.cluster_utils import Cluster
 
 from metarl.config import load_config
-from metarl.executor.ray_backend import RayExecutor, connect
-from metarl.logs import Silent
-from metarl.training import train
-from tests.executor.head import end
-from tests.executor.processes import wait_until, worker_pids
+from metarl.distributed import RayExecutor, connect
+from metarl.training.loop import train
+from metarl.training.progress import Silent
+from tests.distributed.head import end
+from tests.distributed.processes import wait_until, worker_pids
 
 HERE, THERE = "10.77.0.1", "10.77.0.2"
 

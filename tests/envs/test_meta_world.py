@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from metarl_envs.meta_world import MetaWorldReach
 
-from metarl.algorithms.base import Spaces
 from metarl.config import load_config
 from metarl.errors import TaskError
-from metarl.run_directory import spaces_of
+from metarl.rollout.policy import Spaces
+from metarl.runs.build import spaces_of
 from metarl.tasks.check import check_distribution
-from tests.runs import EXPERIMENTS
+from tests.run_contents import EXPERIMENTS
 
 
 def test_the_learner_does_not_import_it() -> None:

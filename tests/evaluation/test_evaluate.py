@@ -13,8 +13,8 @@ from guess import PLAN, Guess, GuessPair, GuessPolicy, tasks_of, weights
 
 from metarl.errors import ConfigError, MetarlError, TaskError
 from metarl.evaluation.evaluate import Evaluation, evaluate, summarise, task_seed, unit_seed
-from metarl.executor.local import LocalExecutor
-from metarl.experience import RoundPlan, Trial, TrialPlan, Unit, Weights
+from metarl.rollout.local import LocalExecutor
+from metarl.rollout.types import RoundPlan, Trial, TrialPlan, Unit, Weights
 from metarl.tasks import Anchors
 
 Run = Callable[..., Evaluation]

@@ -18,9 +18,9 @@ import bandit_regret
 from bandit_regret import bayes_optimal_regret, cumulative_regret, gittins, gittins_indices, play, thompson, ucb1
 
 from metarl.config import load_config
-from metarl.executor.local import LocalExecutor
-from metarl.run_directory import load_run
-from metarl.training import train
+from metarl.rollout.local import LocalExecutor
+from metarl.runs.build import load_run
+from metarl.training.loop import train
 
 ARMS, PULLS = 2, 10
 YAML = """

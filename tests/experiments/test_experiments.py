@@ -8,11 +8,11 @@ import torch
 from metarl.config import load_config
 from metarl.evaluation.evaluate import Evaluation
 from metarl.evaluation.statistics import iqm
-from metarl.executor.local import LocalExecutor
-from metarl.experience import Unit
-from metarl.run_directory import load_run
-from metarl.training import prepare
-from tests.runs import EXPERIMENTS
+from metarl.rollout.local import LocalExecutor
+from metarl.rollout.types import Unit
+from metarl.runs.build import load_run
+from metarl.training.loop import prepare
+from tests.run_contents import EXPERIMENTS
 
 CONFIGS = sorted(EXPERIMENTS.glob("*.yaml"))
 PRETRAINED = sorted(path.parent for path in EXPERIMENTS.glob("pretrained/*/config.yaml"))

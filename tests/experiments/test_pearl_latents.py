@@ -19,14 +19,14 @@ from pearl_latents import analyse, beliefs_of_run, first_steps
 from pearl_latents_figure import MAX_PANELS, _colours, figure_of, plane
 
 from metarl.algorithms import build_algorithm
-from metarl.algorithms.base import Spaces
 from metarl.config import load_config
 from metarl.evaluation.probe import probe
-from metarl.executor.local import LocalExecutor
-from metarl.experience import Round, Unit
-from metarl.run_directory import TrainedRun, load_run
+from metarl.rollout.local import LocalExecutor
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import Round, Unit
+from metarl.runs.build import TrainedRun, load_run
 from metarl.tasks import LogUniform, Parameter, Task
-from metarl.training import train
+from metarl.training.loop import train
 
 CONTEXT = 6
 YAML = """

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.nets.gru import GRU
-from metarl.nets.lstm import LSTM
+from metarl.kernels.gru import GRU
+from metarl.kernels.lstm import LSTM
 from metarl.nets.recurrent_policy import Core, Memoryless, RecurrentPolicy
 from metarl.nets.transformer import Transformer
 

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from metarl.errors import MetarlError
 from metarl.evaluation.evaluate import Evaluation, summarise
-from metarl.experience import RoundPlan, TrialPlan
 from metarl.report.adaptation_curve import (
     adaptation_figure,
     learning_figure,
@@ -23,6 +22,7 @@ from metarl.report.adaptation_curve import (
     plot_learning_curve,
 )
 from metarl.report.metrics import read_run
+from metarl.rollout.types import RoundPlan, TrialPlan
 from metarl.tasks import Choice, InDisc, Parameter
 
 RETURN = "return per episode, undiscounted"

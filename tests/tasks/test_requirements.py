@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from metarl.algorithms import config_class
-from metarl.algorithms.base import Spaces
 from metarl.config import RunConfig
 from metarl.errors import ConfigError, TaskError
-from metarl.executor.local import LocalExecutor
-from metarl.run_directory import spaces_of
+from metarl.rollout.local import LocalExecutor
+from metarl.rollout.policy import Spaces
+from metarl.runs.build import spaces_of
 from metarl.tasks import Parameter, RevealedTask, Task, TaskDistribution, Uniform
 from metarl.tasks.requirements import unmet
 from tests.toy import Point, make_units, point_policy

@@ -14,8 +14,8 @@ import pytest
 from metarl.config import load_config
 from metarl.errors import CheckpointError
 from metarl.evaluation.evaluate import Evaluation
-from metarl.executor.local import LocalExecutor
-from metarl.run_directory import distribution_of, load_run, restore
+from metarl.rollout.local import LocalExecutor
+from metarl.runs.build import distribution_of, load_run, restore
 from metarl.tasks import (
     SPLITS,
     Choice,
@@ -33,7 +33,7 @@ from metarl.tasks import (
 )
 from metarl.tasks.check import CHECKS
 from metarl.tasks.revealed import Scale
-from metarl.training import train
+from metarl.training.loop import train
 
 FAMILIES = ["PointGoal", "HalfCheetahVel", "HalfCheetahDir"]
 NOTE = "The policy is told the task: an oracle, not adaptation."

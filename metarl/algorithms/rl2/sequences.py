@@ -1,0 +1,74 @@
+"""Whole trials as sequences: episodes joined end to end, padding at the end alone. NumPy.
+
+Letters: B rows (tasks x streams, unit by unit), T steps of the longest trial, R rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from metarl.rollout.types import Round, Trial
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """A trial per row. What pads is zero, and comes after the row's last real step."""
+
+    observations: np.ndarray  # [B, T, O]
+    actions: np.ndarray  # [B, T, A], or [B, T] int64
+    rewards: np.ndarray  # [B, T]
+    is_first: np.ndarray  # [B, T] bool: an episode's first step
+    mask: np.ndarray  # [B, T] bool
+    extras: dict[str, np.ndarray]  # [B, T, ...] what `act` logged
+    ended_by_time: np.ndarray  # [B] bool: the last episode's time ran out; its value must be bootstrapped
+
+    @staticmethod
+    def of(trials: Sequence[Trial]) -> Sequences:
+        """Join the rounds of each trial in time, and the trials of all units as rows."""
+        rounds = [trial.rounds for trial in trials]
+
+        def join(get: Callable[[Round], np.ndarray]) -> np.ndarray:
+            return np.concatenate([np.concatenate([_rows(get(r)) for r in trial], axis=1) for trial in rounds])
+
+        mask = join(lambda r: r.mask)
+        order = np.argsort(~mask, axis=1, kind="stable")[:, : mask.sum(axis=1).max()]
+        is_packed = bool(mask.all())
+
+        def pack(array: np.ndarray) -> np.ndarray:
+            if is_packed:
+                return array
+            return np.take_along_axis(array, order.reshape(*order.shape, *[1] * (array.ndim - 2)), axis=1)
+
+        return Sequences(
+            observations=pack(join(lambda r: r.observations)),
+            actions=pack(join(lambda r: r.actions)),
+            rewards=pack(join(lambda r: r.rewards)),
+            is_first=pack(join(_first_steps)),
+            mask=pack(mask),
+            extras={name: pack(join(partial(_logged, name=name))) for name in rounds[0][0].extras},
+            ended_by_time=np.concatenate([_rows(trial[-1].truncated[:, :, None])[:, 0] for trial in rounds]),
+        )
+
+
+def last_derived(trials: Sequence[Trial], name: str) -> np.ndarray:
+    """What the last `end_round` derived per task and stream, as rows [B]."""
+    return np.concatenate([_rows(trial.rounds[-1].derived[name][:, :, None])[:, 0] for trial in trials])
+
+
+def _rows(array: np.ndarray) -> np.ndarray:
+    """[K, N, T, ...] as [K N, T, ...]."""
+    return array.reshape(-1, *array.shape[2:])
+
+
+def _first_steps(round_: Round) -> np.ndarray:
+    first = np.zeros(round_.rewards.shape, bool)
+    first[:, :, 0] = True
+    return first
+
+
+def _logged(round_: Round, name: str) -> np.ndarray:
+    return round_.extras[name]

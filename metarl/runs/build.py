@@ -1,0 +1,92 @@
+"""The one door by which a configuration enters: configuration -> task distribution, spaces, algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl.algorithms import build_algorithm
+from metarl.algorithms.base import Algorithm
+from metarl.config import RunConfig, TaskDistributionConfig, load_config
+from metarl.errors import CheckpointError, ConfigError, TaskError
+from metarl.rollout.policy import Spaces
+from metarl.rollout.worker import blaming, time_limit
+from metarl.runs import checkpoint
+from metarl.runs.checkpoint import Checkpoint
+from metarl.tasks import RevealedTask, TaskDistribution, load_distribution
+from metarl.tasks.requirements import unmet
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run's newest intact checkpoint, ready for use."""
+
+    config: RunConfig
+    distribution: TaskDistribution
+    algorithm: Algorithm
+    checkpoint: Checkpoint
+
+
+def load_run(path: Path, overrides: Sequence[str] = ()) -> TrainedRun:
+    """Load a run directory, or what is left of one: config.yaml and checkpoints/ are enough.
+
+    `overrides` change its configuration for this use of it alone.
+
+    Raises ConfigError or CheckpointError where it is no run, TaskError where its tasks cannot be found.
+    """
+    if not (path / "config.yaml").is_file():
+        raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
+    config = load_config(path / "config.yaml", overrides)
+    newest = checkpoint.load_latest(path / "checkpoints")
+    distribution = distribution_of(config.task_distribution)
+    algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config), torch.device("cpu"), config.seed)
+    restore(newest, distribution, algorithm)
+    return TrainedRun(config, distribution, algorithm, newest)
+
+
+def distribution_of(section: TaskDistributionConfig) -> TaskDistribution:
+    """The task distribution that a configuration names; TaskError where it cannot be found or built."""
+    distribution = load_distribution(section.name, **section.options)
+    return RevealedTask(distribution) if section.reveal_task else distribution
+
+
+def restore(newest: Checkpoint, distribution: TaskDistribution, algorithm: Algorithm) -> None:
+    """Put a checkpoint's state into `algorithm`; CheckpointError where it belongs to something else."""
+    identity = newest.meta.get("task_distribution")
+    if identity != identity_of(distribution):
+        raise CheckpointError(f"{newest.path}: trained on {identity}, but installed is {identity_of(distribution)}")
+    try:
+        algorithm.load_state_dict(newest.tensors)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{newest.path}: does not fit the configuration's algorithm: {error}") from error
+
+
+def identity_of(distribution: TaskDistribution) -> dict[str, Any]:
+    """What a checkpoint's tasks must agree with; `reveals_task` stands in it only where they are revealed."""
+    identity: dict[str, Any] = {"name": distribution.name, "version": distribution.version}
+    return {**identity, "reveals_task": True} if distribution.reveals_task else identity
+
+
+def spaces_of(distribution: TaskDistribution, config: RunConfig) -> Spaces:
+    """What a policy for these tasks must know; builds one environment to find out where the distribution does not say.
+
+    EnvironmentFault naming the task where that raises or takes longer than a unit may.
+    """
+    if distribution.spaces is not None:
+        return Spaces.of(*distribution.spaces)
+    if lacking := unmet(distribution.requirements):
+        raise TaskError(
+            f"{distribution.name} needs {', '.join(lacking)}, which is not installed here: state its `spaces`, so that "
+            "only workers have to build its environments"
+        )
+    tasks, doing = distribution.sample("train", 1, config.seed), "building the environment"
+    with blaming(tasks, doing), time_limit(config.executor.unit_deadline_s, tasks, doing):
+        batch = distribution.make_batch(tasks)
+        try:
+            return Spaces.of(batch.single_observation_space, batch.single_action_space)
+        finally:
+            batch.close()

@@ -1,0 +1,343 @@
+"""The training loop. It knows neither where units run nor, by name, any algorithm or task distribution.
+
+    tasks(seed, iteration) -> units -> executor.collect -> algorithm.update -> log -> checkpoint / evaluate
+             ^                                                     |
+             +------------------ weights, version + 1 -------------+
+
+What an iteration does is a function of (configuration, iteration, algorithm.state_dict()), so a run that goes on
+from a checkpoint is the run that was never interrupted.
+
+With `training.overlap` the workers collect for iteration i + 1 while the learner learns from iteration i:
+
+    learner    collect 0, update 0, collect 1, update 1         update 2         update 3 ...
+    workers                                    collect 2 (W1)   collect 3 (W2)   collect 4 (W3) ...
+
+Trials of iteration i are then always those of the weights before the last update, W(i-1), however fast anyone is, so
+this too repeats bit for bit; checkpoints hold W(i-1).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from metarl.algorithms import build_algorithm
+from metarl.algorithms.base import Algorithm
+from metarl.config import RunConfig
+from metarl.errors import CheckpointError, ConfigError, TrainingError
+from metarl.evaluation.evaluate import evaluate
+from metarl.rollout.executor import Executor
+from metarl.rollout.policy import AdaptivePolicy
+from metarl.rollout.types import Trial, Unit
+from metarl.runs import checkpoint
+from metarl.runs.build import distribution_of, identity_of, restore, spaces_of
+from metarl.runs.directory import Record, RunDirectory, open_run
+from metarl.tasks import TaskDistribution
+from metarl.training.progress import Reporter, Silent
+from metarl.training.stop import Asked, Stop, stop_signals
+
+MakeExecutor = Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor]
+Reason = Literal["done", "time limit", "interrupted"]
+
+TIMINGS = ("wall_s", "sample_s", "learn_s", "other_s", "env_steps_per_s", "evaluate_s")  # all else repeats exactly
+
+_log = logging.getLogger(__name__)
+_LAGGED = "lagged."  # in checkpoints: the weights that the next iteration's trials are collected with
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Why training stopped, and where. `signal_number` is set where `reason` is "interrupted"."""
+
+    reason: Reason
+    iteration: int
+    env_steps: int
+    wall_s: float
+    signal_number: int | None = None
+
+
+def train(
+    config: RunConfig,
+    run_dir: Path,
+    make_executor: MakeExecutor,
+    *,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+    stop: Stop | None = None,
+    saved: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Train what `config` describes, in `run_dir`, until it is done, out of time or asked to stop: by SIGINT, by
+    SIGTERM, or by `stop`. `saved` is called after each checkpoint.
+
+    Raises ConfigError, TaskError or CheckpointError where the input is wrong, EnvironmentFault where an
+    environment misbehaves, TrainingError where training diverges. The state after the last completed
+    iteration is checkpointed in every case but the last.
+    """
+    distribution, algorithm = prepare(config, resolve_device(config.device))
+    with open_run(run_dir, config, resume) as run, _learner_threads():
+        if run.restored:
+            restore(run.restored, distribution, algorithm)
+        executor = make_executor(distribution, algorithm.policy)
+        try:
+            asked = stop or Asked()
+            with stop_signals(asked):  # last: what makes executors may set handlers of its own (Ray does)
+                return _Loop(config, run, distribution, algorithm, executor, reporter or Silent(), asked, saved).run()
+        finally:
+            executor.close()
+
+
+def prepare(config: RunConfig, device: torch.device) -> tuple[TaskDistribution, Algorithm]:
+    """What a run needs before it starts; ConfigError, TaskError or EnvironmentFault where it cannot be had."""
+    distribution = distribution_of(config.task_distribution)
+    algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config), device, config.seed)
+    if config.training.evaluate_every:
+        distribution.sample(config.evaluation.split, 1, config.seed)  # a split that is missing shows now, not later
+    if config.training.overlap and algorithm.max_lag < 1:
+        raise ConfigError("training.overlap = True: this algorithm learns from its newest policy alone; allowed: False")
+    return distribution, algorithm
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that `device: auto|cpu|cuda` means here; ConfigError where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device = 'cuda': no CUDA device is usable here; allowed: auto, cpu")
+    return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
+
+
+def units_of(tasks: Sequence[Any], plan: Any, tasks_per_unit: int, seed: int, iteration: int) -> list[Unit]:
+    """Fixed groups of tasks, each with the seed path (seed, 0, iteration, unit). Evaluation's begin with (seed, 1)."""
+    groups = [tuple(tasks[i : i + tasks_per_unit]) for i in range(0, len(tasks), tasks_per_unit)]
+    return [Unit(i, group, plan, (seed, 0, iteration, i)) for i, group in enumerate(groups)]
+
+
+def mean_returns(trials: Sequence[Trial]) -> dict[str, float]:
+    """`return/round{i}`: mean undiscounted return of round i over tasks and streams."""
+    returns = np.concatenate([trial.returns for trial in trials], axis=1).mean(axis=(1, 2))
+    return {f"return/round{i}": float(value) for i, value in enumerate(returns)}
+
+
+class _Loop:
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        distribution: TaskDistribution,
+        algorithm: Algorithm,
+        executor: Executor,
+        reporter: Reporter,
+        stop: Stop,
+        saved: Callable[[], None],
+    ):
+        self.config, self.run_directory, self.distribution = config, run, distribution
+        self.algorithm, self.executor, self.reporter, self.stop = algorithm, executor, reporter, stop
+        self._saved = saved
+        meta: dict[str, Any] = run.restored.meta if run.restored else {"env_steps": 0, "wall_s": 0.0}
+        self.iteration = run.restored.iteration if run.restored else 0
+        self.saved_iteration = self.iteration if run.restored else -1
+        self.env_steps: int = meta["env_steps"]
+        self._wall_before_s: float = meta["wall_s"]
+        self._started_s = time.perf_counter()
+        self._iterations_done = 0
+        self._log_s = 0.0  # what writing the last record took: counted in the next one
+        self.is_consistent = True
+        self.weights = algorithm.weights()
+        self._ahead: list[Unit] = []  # units of the next iteration that are under way
+        lagged = run.restored.tensors if run.restored else {}
+        self._lagged = {n.removeprefix(_LAGGED): v.numpy() for n, v in lagged.items() if n.startswith(_LAGGED)}
+
+    @property
+    def wall_s(self) -> float:
+        """Training wall time, added up over resumes."""
+        return self._wall_before_s + time.perf_counter() - self._started_s
+
+    def run(self) -> Outcome:
+        try:
+            reason = self._loop()
+        except Exception:
+            if self.is_consistent:
+                self._rescue()
+            raise
+        # Once more where the last checkpoint was written before the time ran out: resuming must know that it has.
+        self._save(again=reason == "time limit" and self._iterations_done > 0)
+        return Outcome(reason, self.iteration, self.env_steps, self.wall_s, self.stop.signal_number)
+
+    def _rescue(self) -> None:
+        """Keep the last complete iteration. Where that fails too, why the run ends is still the first cause."""
+        try:
+            self._save()
+        except (OSError, TrainingError) as error:
+            _log.warning("iteration %d could not be saved: %s", self.iteration, error)
+
+    def _loop(self) -> Reason:
+        settings = self.config.training
+        while self.stop.signal_number is None:
+            done, late = self.iteration >= settings.iterations, self._seconds_left() <= 0
+            every = settings.evaluate_every
+            if every and (done or late or self.iteration % every == 0):
+                self._evaluate()
+            if self.stop.signal_number is None and (done or late):
+                return "done" if done else "time limit"
+            if self.stop.signal_number is None:
+                self._iterate()
+                if self.iteration % settings.checkpoint_every == 0:
+                    self._save()
+        return "interrupted"
+
+    def _seconds_left(self) -> float:
+        limit = self.config.training.time_limit_minutes
+        return math.inf if limit is None else 60 * limit - self.wall_s
+
+    def _iterate(self) -> None:
+        """One meta-update. Asked to stop while collecting, it leaves everything as it was."""
+        start = time.perf_counter()
+        algorithm, iteration, overlap = self.algorithm, self.iteration, self.config.training.overlap
+        units = self._units(iteration)
+        collect_start = time.perf_counter()
+        if overlap and self._lagged and not self._ahead:  # resumed
+            self._collect_ahead(units, self._lagged, iteration - 1)
+        trials = self._arrived() if self._ahead else self.executor.collect(units, self.weights, iteration)
+        learn_start = time.perf_counter()
+        if self.stop.signal_number is not None:
+            return
+        assert [trial.unit for trial in trials] == [unit.index for unit in units]
+        lag = max(iteration - trial.weights_version for trial in trials)
+        assert 0 <= lag <= algorithm.max_lag, "data too old"
+        if overlap and iteration > 0:  # the first iteration's plan may be another than all later ones'
+            self._lagged = self.weights
+            self._collect_ahead(self._units(iteration + 1), self.weights, iteration)
+        self.is_consistent = False
+        metrics = algorithm.update(trials)
+        learn_end = time.perf_counter()
+        weights = algorithm.weights()
+        self._check_finite(metrics, weights)
+        self.iteration, self.weights = iteration + 1, weights
+        steps = sum(trial.num_steps for trial in trials)
+        self.env_steps += steps
+        sample_s, learn_s = learn_start - collect_start, learn_end - learn_start
+        record: Record = {"kind": "train", "iteration": self.iteration, "env_steps": self.env_steps}
+        record |= mean_returns(trials) | {name: float(value) for name, value in metrics.items()}
+        end = time.perf_counter()
+        total_s = end - start + self._log_s
+        record |= {
+            "wall_s": self.wall_s,
+            "sample_s": sample_s,
+            "learn_s": learn_s,
+            "other_s": total_s - sample_s - learn_s,
+            "weights_lag": lag,
+            "env_steps_per_s": steps / total_s,
+        }
+        self._iterations_done += 1
+        self.run_directory.write(record)
+        self.is_consistent = True  # not before: a checkpoint whose record is missing would lose it for ever
+        self.reporter.train(record, self.config.training.iterations, self._eta_s())
+        self._log_s = time.perf_counter() - end
+
+    def _units(self, iteration: int) -> list[Unit]:
+        seed, algorithm = self.config.seed, self.algorithm
+        tasks = algorithm.tasks(self.distribution, seed, iteration)
+        plan = algorithm.plan(self.distribution.horizon)
+        return units_of(tasks, plan, self.config.training.tasks_per_unit, seed, iteration)
+
+    def _collect_ahead(self, units: list[Unit], weights: dict[str, np.ndarray], version: int) -> None:
+        self._ahead = units
+        self.executor.submit(units, weights, version)
+
+    def _arrived(self) -> list[Trial]:
+        """The trials of the units under way, when all are there."""
+        trials: list[Trial] = []
+        while len(trials) < len(self._ahead):
+            trials += self.executor.ready()
+        self._ahead = []
+        return sorted(trials, key=lambda trial: trial.unit)
+
+    def _eta_s(self) -> float:
+        """Seconds left at the mean pace so far (evaluations and checkpoints included), at most the time limit's."""
+        pace_s = (time.perf_counter() - self._started_s) / self._iterations_done
+        return max(0.0, min(self._seconds_left(), (self.config.training.iterations - self.iteration) * pace_s))
+
+    def _evaluate(self) -> None:
+        if self.iteration in self.run_directory.evaluated:
+            return
+        start = time.perf_counter()
+        settings = self.config.evaluation
+        evaluation = evaluate(
+            self.executor,
+            self.distribution,
+            self.algorithm.plan(self.distribution.horizon, evaluation=True),
+            self.weights,
+            split=settings.split,
+            num_tasks=settings.num_tasks,
+            seed=self.config.seed,
+            iteration=self.iteration,
+            tasks_per_unit=self.config.training.tasks_per_unit,
+        )
+        folder = self.run_directory.evaluation_folder(settings.split, self.iteration)
+        evaluation.write(folder / "evaluation.json")
+        record: Record = {
+            "kind": "evaluation",
+            "iteration": self.iteration,
+            "env_steps": self.env_steps,
+            "split": settings.split,
+            "num_tasks": settings.num_tasks,
+            **{f"return/round{i}": score.mean for i, score in enumerate(evaluation.rounds)},
+            "env_steps_used": evaluation.env_steps,
+            "gain": evaluation.adaptation_gain.mean,
+            "gain_ci95": list(evaluation.adaptation_gain.ci95),
+            "wall_s": self.wall_s,
+            "evaluate_s": time.perf_counter() - start,
+        }
+        self.run_directory.write(record)
+        self.reporter.evaluation(record)
+
+    def _check_finite(self, metrics: dict[str, float], weights: dict[str, np.ndarray]) -> None:
+        bad = [f"metric {name!r} is {value}" for name, value in metrics.items() if not math.isfinite(value)]
+        bad += [f"weights {name!r} are not finite" for name, value in weights.items() if not np.isfinite(value).all()]
+        if bad:
+            raise TrainingError(self._lost(f"{', '.join(bad)} after iteration {self.iteration + 1}"))
+
+    def _lost(self, what: str) -> str:
+        kept = f"iteration {self.saved_iteration}" if self.saved_iteration >= 0 else "none yet"
+        return f"training diverged: {what}. Not saved; last checkpoint: {kept}. Try smaller steps or learning rates"
+
+    def _save(self, again: bool = False) -> None:
+        if self.iteration == self.saved_iteration and not again:
+            return
+        self.run_directory.sync()
+        meta = {
+            "env_steps": self.env_steps,
+            "wall_s": self.wall_s,
+            "task_distribution": identity_of(self.distribution),
+            "seed": self.config.seed,
+        }
+        keep = self.config.training.keep_checkpoints
+        state = self.algorithm.state_dict()
+        if self.config.training.overlap:
+            state |= {_LAGGED + name: torch.from_numpy(value) for name, value in self._lagged.items()}
+        try:
+            checkpoint.save(self.run_directory.checkpoints, self.iteration, state, meta, keep)
+        except CheckpointError as error:
+            self.is_consistent = False
+            raise TrainingError(self._lost(str(error))) from error
+        self.saved_iteration = self.iteration
+        self._saved()
+
+
+@contextmanager
+def _learner_threads() -> Iterator[None]:
+    """All processors this process may use are the learner's while it learns: actors wait meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
