@@ -138,12 +138,12 @@ import os, signal, pathlib, metarl.algorithms
 metarl.algorithms._MODULES["toy"] = "toy_algorithm"
 from metarl.config import load_config
 from metarl.training.loop import train
-from test_training import Interrupting
+from test_loop import Interrupting
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
 config = load_config(pathlib.Path({str(tmp_path / "config.yaml")!r}))
 train(config, pathlib.Path({str(tmp_path / "run")!r}), lambda d, p: Interrupting(d, p, 8, kill))
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parent}"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=120)
     assert done.returncode == -signal.SIGKILL
     assert [r["iteration"] for r in records_of(tmp_path / "run")] == [0, 1, 2, 3, 3, 4, 5]
