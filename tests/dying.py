@@ -26,7 +26,7 @@ import metarl.algorithms
 from metarl.config import load_config
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
-from metarl.runs import checkpoint, run_directory
+from metarl.runs import checkpoint, directory
 from metarl.training.loop import train
 
 Mode = Literal["killed", "power", "full"]
@@ -42,7 +42,7 @@ class Steps:
         self._synced: dict[int, int] = {}  # inode: bytes that are on the disk
 
     def install(self) -> None:
-        for module in (checkpoint, run_directory):
+        for module in (checkpoint, directory):
             module.open = self._open  # type: ignore[attr-defined]
         for name in ("rename", "replace", "unlink", "rmdir"):
             setattr(os, name, self._before(getattr(os, name)))
