@@ -13,7 +13,7 @@ SOURCES = sorted([*(ROOT / "metarl").rglob("*.py"), *(ROOT / "envs").rglob("*.py
 
 # A module may import those of its own layer and of the layers before it.
 LAYERS = [
-    {"errors", "ops", "kernels"},
+    {"errors", "plugins", "ops", "kernels"},
     {"tasks", "nets"},
     {"rollout"},
     {"algorithms", "evaluation"},
