@@ -35,7 +35,7 @@ from metarl.errors import ConfigError, MetarlError
 from metarl.evaluation.evaluate import evaluation_units
 from metarl.evaluation.probe import ParameterScore, Represented, Score, is_angle, probe
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.types import Round, Trial, TrialPlan, Weights
+from metarl.rollout.types import Round, TrialBatch, TrialPlan, Weights
 from metarl.runs.build import TrainedRun, load_run
 from metarl.runs.directory import evaluation_folder, write_text
 from metarl.tasks import Split, Task, TaskDistribution
@@ -85,7 +85,7 @@ def beliefs_of_run(trained: TrainedRun, split: Split, num_tasks: int, seed: int)
 
 
 def follow(
-    policy: PEARLPolicy, weights: Weights, trial: Trial, plan: TrialPlan
+    policy: PEARLPolicy, weights: Weights, trial: TrialBatch, plan: TrialPlan
 ) -> tuple[Int[np.ndarray, "S K N"], Float[np.ndarray, "S K N Z"], Float[np.ndarray, "S K N Z"]]:
     """Transitions seen, mean and std of the belief if it were formed after 1, 2, 5, 10, ..., all steps of exploration.
 

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import metarl.algorithms
 from metarl.config import load_config
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
@@ -112,7 +111,6 @@ class _Halting:
 def main() -> None:
     config, start, folder, mode = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
     assert mode in get_args(Mode)
-    metarl.algorithms._MODULES["toy"] = "toy_algorithm"
     for n in range(1, 1000):
         shutil.copytree(start, folder / str(n))
         child = os.fork()

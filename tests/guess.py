@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from metarl.rollout.types import Extras, Round, RoundPlan, Transition, TrialPlan, Weights
+from metarl.rollout.types import Episodes, Extras, RoundPlan, Transition, TrialPlan, Weights
 from metarl.tasks import Anchors, Choice, Parameter, Task, TaskDistribution, Uniform
 
 HORIZON = 3
@@ -85,12 +85,12 @@ class GuessPolicy:
     def observe(self, state: GuessState, transition: Transition) -> GuessState:
         return state
 
-    def end_round(self, state: GuessState, round_: Round, adapt: bool) -> tuple[GuessState, Extras]:
+    def end_round(self, state: GuessState, episodes: Episodes, adapt: bool) -> tuple[GuessState, Extras]:
         if not adapt:
             return state, {}
-        K = len(round_.rewards)
-        best = round_.rewards.reshape(K, -1).argmax(axis=1)
-        guess = round_.actions.reshape(K, -1)[np.arange(K), best]
+        K = len(episodes.rewards)
+        best = episodes.rewards.reshape(K, -1).argmax(axis=1)
+        guess = episodes.actions.reshape(K, -1)[np.arange(K), best]
         return GuessState(guess.reshape(K, 1, 1).astype(np.float64), state.noise), {}
 
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-import metarl.algorithms
 from metarl.config import differences, load_config, to_yaml
 from metarl.errors import ConfigError
 
 YAML = """
 seed: 3
 task_distribution: {name: HalfCheetahVel, options: {horizon: 20}}
-algorithm: {name: toy, outer_lr: 1e-2, hidden: [16, 16]}
+algorithm: {name: "toy_algorithm:Toy", outer_lr: 1e-2, hidden: [16, 16]}
 training: {iterations: 10, time_limit_minutes: 1.5}
 executor: {backend: local}
 """
@@ -22,7 +21,6 @@ executor: {backend: local}
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(metarl.algorithms._MODULES, "toy", "toy_algorithm")
     file = tmp_path / "run.yaml"
     file.write_text(YAML)
     return file

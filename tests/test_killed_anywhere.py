@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import metarl.algorithms
 from metarl.config import load_config
 from metarl.rollout.local import LocalExecutor
 from metarl.runs import checkpoint
@@ -21,7 +20,7 @@ TESTS = Path(__file__).parent
 CONFIG = """
 seed: 3
 task_distribution: {name: PointGoal, options: {horizon: 4}}
-algorithm: {name: toy, num_tasks: 2}
+algorithm: {name: "toy_algorithm:Toy", num_tasks: 2}
 training: {iterations: 2, checkpoint_every: 1, evaluate_every: 0, keep_checkpoints: 1}
 device: cpu
 """
@@ -31,7 +30,6 @@ device: cpu
 def test_a_run_that_ends_at_any_step_towards_the_disk_goes_on_to_the_same_result(
     tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(metarl.algorithms._MODULES, "toy", "toy_algorithm")
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
     config = load_config(path)

@@ -135,10 +135,10 @@ def test_an_error_without_the_users_code_has_no_frame() -> None:
 
 
 def test_what_is_raised_inside_becomes_the_error_asked_for_and_our_own_pass() -> None:
-    with pytest.raises(TaskError, match=r"building it raised ZeroDivisionError: division by zero \(.*test_plugins.py"):
-        with plugin_errors("building it", TaskError):
-            _ = 1 / 0
-    with pytest.raises(ConfigError, match="^as it was$"), plugin_errors("building it", TaskError):
+    message = r"building it raised ZeroDivisionError: division by zero \(.*test_plugins.py"
+    with pytest.raises(TaskError, match=message), plugin_errors("building it", TaskError):
+        _ = 1 / 0
+    with pytest.raises(ConfigError, match=r"^as it was$"), plugin_errors("building it", TaskError):
         raise ConfigError("as it was")
 
 

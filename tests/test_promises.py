@@ -21,10 +21,13 @@ training: {iterations: ITERATIONS, tasks_per_unit: 1, evaluate_every: 2, overlap
 evaluation: {num_tasks: 4}
 """
 
-PEARL = "{name: pearl, num_train_tasks: 6, initial_episodes: 2, gradient_steps: 3, hidden_dim: 16, encoder_dim: 8}"
+PEARL = (
+    "{name: pearl, num_train_tasks: 6, initial_episodes: 2, gradient_steps: 3, hidden_dim: 16,"
+    " encoder: {name: permutation_invariant, hidden_dim: 8}}"
+)
 ALGORITHMS = {
-    "maml": "{name: maml, tasks_per_iteration: 6, num_streams: 3, outer_steps: 2}",
-    "rl2": "{name: rl2, tasks_per_iteration: 6, hidden_dim: 16, lr_decay_iterations: 5}",
+    "maml": "{name: maml, tasks_per_iteration: 6, num_streams: 3, outer: {name: ppo, steps: 2}}",
+    "rl2": "{name: rl2, tasks_per_iteration: 6, core: {name: gru, hidden_dim: 16}}",
     "pearl": PEARL,
     "pearl with overlap": PEARL,
 }

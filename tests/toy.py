@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 
 from metarl.rollout.policy import Spaces
-from metarl.rollout.types import Extras, Round, RoundPlan, Transition, TrialPlan, Unit, Weights
+from metarl.rollout.types import Episodes, Extras, RoundPlan, Transition, TrialPlan, Unit, Weights
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 
 Fault = Literal[
@@ -68,12 +68,12 @@ class LinearPolicy:
         return state
 
     def end_round(
-        self, state: tuple[np.ndarray, np.ndarray], round_: Round, adapt: bool
+        self, state: tuple[np.ndarray, np.ndarray], episodes: Episodes, adapt: bool
     ) -> tuple[tuple[np.ndarray, np.ndarray], Extras]:
         gain, bias = state
         if adapt:
-            centred = round_.rewards - round_.rewards.mean(axis=(1, 2), keepdims=True)
-            move = np.einsum("knt,knta->ka", centred, round_.extras["noise"]) / centred[0].size
+            centred = episodes.rewards - episodes.rewards.mean(axis=(1, 2), keepdims=True)
+            move = np.einsum("knt,knta->ka", centred, episodes.extras["noise"]) / centred[0].size
             bias = (bias + self.step_size * move).astype(np.float32)
         return (gain, bias), {"bias": bias}
 

@@ -8,24 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from metarl.algorithms.base import AlgorithmConfig, EvaluationSettings, Sizes, judged_streams
 from metarl.rollout.policy import Spaces
-from metarl.rollout.types import Extras, Round, RoundPlan, Transition, Trial, TrialPlan, Weights
+from metarl.rollout.types import Episodes, Extras, RoundPlan, Transition, TrialBatch, TrialPlan, Weights
 from metarl.tasks import Task, TaskDistribution
 
 
-class Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: Literal["toy"] = "toy"
+class ToyConfig(AlgorithmConfig):
     num_tasks: int = Field(4, ge=1)
     num_streams: int = Field(2, ge=1)
     outer_lr: float = Field(0.05, gt=0)
-    hidden: tuple[int, ...] = (8, 8)
+    hidden: Sizes = (8, 8)
     spoil_at: int = -1  # at this update: the parameters become NaN
     nan_metric_at: int = -1
     ballast: int = Field(0, ge=0)  # so many numbers more among the weights, others each time
@@ -49,18 +47,20 @@ class ToyPolicy:
     def observe(self, state: np.ndarray, transition: Transition) -> np.ndarray:
         return state
 
-    def end_round(self, state: np.ndarray, round_: Round, adapt: bool) -> tuple[np.ndarray, Extras]:
-        return (state + 0.1 * _direction(round_) if adapt else state), {}
+    def end_round(self, state: np.ndarray, episodes: Episodes, adapt: bool) -> tuple[np.ndarray, Extras]:
+        return (state + 0.1 * _direction(episodes) if adapt else state), {}
 
 
-def _direction(round_: Round) -> np.ndarray:
+def _direction(episodes: Episodes) -> np.ndarray:
     """Covariance of action and reward, [K, A]."""
-    centred = round_.rewards - round_.rewards.mean(axis=(1, 2), keepdims=True)
-    return np.einsum("knt,knta->ka", centred, round_.actions) / centred[0].size
+    centred = episodes.rewards - episodes.rewards.mean(axis=(1, 2), keepdims=True)
+    return np.einsum("knt,knta->ka", centred, episodes.actions) / centred[0].size
 
 
 class Toy:
-    def __init__(self, config: Config, spaces: Spaces, seed: int):
+    Config = ToyConfig
+
+    def __init__(self, config: ToyConfig, spaces: Spaces, device: torch.device, seed: int):
         self.config, self.policy, self.max_lag = config, ToyPolicy(spaces.action_dim), 0
         self._generator = torch.Generator().manual_seed(seed)
         self._bias = torch.randn(spaces.action_dim, generator=self._generator).mul(0.1)
@@ -70,8 +70,12 @@ class Toy:
     def tasks(self, distribution: TaskDistribution, seed: int, iteration: int) -> tuple[Task, ...]:
         return distribution.sample("train", self.config.num_tasks, (seed, iteration))
 
-    def plan(self, horizon: int, evaluation: bool = False) -> TrialPlan:
+    def plan(self, horizon: int) -> TrialPlan:
         return TrialPlan(self.config.num_streams, horizon, (RoundPlan("support"), RoundPlan("query", adapt=False)))
+
+    def evaluation_plan(self, horizon: int, settings: EvaluationSettings) -> TrialPlan:
+        plan = self.plan(horizon)
+        return TrialPlan(judged_streams(plan.num_streams, settings), horizon, plan.rounds, settings.context)
 
     def weights(self) -> dict[str, np.ndarray]:
         weights = {"bias": self._bias.detach().numpy().copy()}
@@ -79,8 +83,8 @@ class Toy:
             weights["ballast"] = np.full(self.config.ballast, self._updates, np.float32)
         return weights
 
-    def update(self, trials: Sequence[Trial]) -> dict[str, float]:
-        direction = np.concatenate([_direction(t.rounds[-1]) for t in trials]).mean(axis=0)
+    def update(self, batches: Sequence[TrialBatch], progress: float) -> dict[str, float]:
+        direction = np.concatenate([_direction(batch.rounds[-1]) for batch in batches]).mean(axis=0)
         noise = 1e-3 * torch.randn(len(direction), generator=self._generator)
         self._updates += 1
         m, v = self._moments
@@ -109,7 +113,3 @@ class Toy:
         self._moments = [state["m"].clone(), state["v"].clone()]
         self._updates = int(state["updates"])
         self._generator.set_state(state["rng"])
-
-
-def build(config: Config, spaces: Spaces, device: torch.device, seed: int) -> Toy:
-    return Toy(config, spaces, seed)

@@ -25,7 +25,7 @@ from metarl.algorithms.tensors import RoundTensors
 from metarl.distributed import RayExecutor, connect
 from metarl.rollout.collect import env_action_map
 from metarl.rollout.policy import Spaces
-from metarl.rollout.types import Trial
+from metarl.rollout.types import TrialBatch
 from metarl.tasks import TaskDistribution, load_distribution
 from metarl.tasks.mujoco import MujocoBatch
 from metarl.training.loop import units_of
@@ -33,7 +33,7 @@ from metarl.training.loop import units_of
 TASKS, TASKS_PER_UNIT, HORIZON = 40, 10, 100
 
 
-def replay(distribution: TaskDistribution, trials: Sequence[Trial]) -> float:
+def replay(distribution: TaskDistribution, trials: Sequence[TrialBatch]) -> float:
     """Seconds that the physics alone takes for all steps of `trials`, all simulations in one thread pool."""
     streams = trials[0].rounds[0].actions.shape[1]
     batch = distribution.make_batch([task for trial in trials for task in trial.tasks for _ in range(streams)])

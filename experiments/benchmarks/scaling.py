@@ -28,7 +28,7 @@ from metarl.algorithms.tensors import RoundTensors
 from metarl.distributed import RayExecutor, connect
 from metarl.rollout.executor import Executor
 from metarl.rollout.policy import Spaces
-from metarl.rollout.types import Trial, Unit
+from metarl.rollout.types import TrialBatch, Unit
 from metarl.tasks import TaskDistribution, load_distribution
 from metarl.training.loop import units_of
 
@@ -50,7 +50,7 @@ def units_for(distribution: TaskDistribution, learner: MAML, tasks_per_unit: int
     return units_of(tasks, learner.plan(distribution.horizon), tasks_per_unit, 0, iteration)
 
 
-def collect(executor: Executor, learner: MAML, units: Sequence[Unit], version: int) -> tuple[list[Trial], float]:
+def collect(executor: Executor, learner: MAML, units: Sequence[Unit], version: int) -> tuple[list[TrialBatch], float]:
     """The trials, and the seconds until they are tensors for the learner."""
     start = time.perf_counter()
     trials = executor.collect(units, learner.weights(), version)
@@ -58,7 +58,7 @@ def collect(executor: Executor, learner: MAML, units: Sequence[Unit], version: i
     return trials, time.perf_counter() - start
 
 
-def to_tensors(trials: Sequence[Trial], learner: MAML) -> None:
+def to_tensors(trials: Sequence[TrialBatch], learner: MAML) -> None:
     for rounds in zip(*(trial.rounds for trial in trials), strict=True):
         RoundTensors.of(rounds, learner.device)
 
@@ -116,7 +116,7 @@ def measure(distribution: TaskDistribution, learner: MAML, repeats: int, gbit: f
     )
 
 
-def bytes_of(trial: Trial) -> int:
+def bytes_of(trial: TrialBatch) -> int:
     """Of its arrays."""
 
     def count(value: object) -> int:

@@ -1,4 +1,4 @@
-"""An optimiser's moments as named tensors, for exact resume."""
+"""An optimiser's learning rate by schedule, and its moments as named tensors for exact resume."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from metarl.algorithms.base import Schedule
+
 _PREFIX = "adam."
+
+
+def set_lr(optimiser: torch.optim.Optimizer, lr: float, schedule: Schedule, progress: float) -> float:
+    """Set the learning rate at `progress` in [0, 1] of the run, and return it: `linear` falls to 0 at the end."""
+    now = lr if schedule == "constant" else lr * max(0.0, 1.0 - progress)
+    for group in optimiser.param_groups:
+        group["lr"] = now
+    return now
 
 
 def moments_of(optimiser: torch.optim.Optimizer, names: Iterable[str]) -> dict[str, Tensor]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from metarl.evaluation.evaluate import Evaluation
     from metarl.rollout.executor import Executor
     from metarl.rollout.policy import AdaptivePolicy
-    from metarl.rollout.types import TrialPlan
     from metarl.tasks import Split, TaskDistribution
     from metarl.training.loop import MakeExecutor, Outcome
 
@@ -143,8 +142,9 @@ def evaluate(
     overrides: Overrides = None,
     split: SplitName = "test",
     tasks: Annotated[int | None, typer.Option(min=1, help="number of tasks [default: the run's]")] = None,
-    episodes: Annotated[
-        int | None, typer.Option(min=1, help="episodes per task and round [default: the run's]")
+    episodes: Annotated[int | None, typer.Option(min=1, help="judged episodes per task [default: the run's]")] = None,
+    support: Annotated[
+        int | None, typer.Option(min=0, help="episodes per task adapted to before the judged ones [default: the run's]")
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds, the last one judged [default: the run's]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the tasks and episodes [default: the run's]")] = None,
@@ -156,7 +156,7 @@ def evaluate(
 ) -> None:
     """Judge the newest checkpoint of RUN by how it adapts to tasks it has not seen.
 
-    Overrides change how it acts in this evaluation, such as algorithm.context=blank for a recurrent policy.
+    Overrides change how it acts in this evaluation, such as evaluation.context=blank.
     """
     with _exit_codes(), ExitStack() as stack:
         from metarl.evaluation.evaluate import evaluate as run_evaluation
@@ -165,33 +165,46 @@ def evaluate(
         from metarl.runs.remote import local_copy
 
         console, name = _console(), _split(split)
-        given = list(overrides or ())
+        given = [*(overrides or ()), *_evaluation_keys(tasks, episodes, support, rounds, seed)]
         path, _ = stack.enter_context(local_copy(run))
         trained = load_run(path, given)
         config, iteration = trained.config, trained.checkpoint.iteration
         if local:
             config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
-        plan = _plan(trained.algorithm.plan(trained.distribution.horizon, evaluation=True), episodes, rounds)
         with _executors(config, address) as make_executor:
             executor = make_executor(trained.distribution, trained.algorithm.policy)
             try:
                 result = run_evaluation(
                     executor,
                     trained.distribution,
-                    plan,
+                    trained.algorithm.evaluation_plan(trained.distribution.horizon, config.evaluation.settings),
                     trained.algorithm.weights(),
                     split=name,
-                    num_tasks=tasks or config.evaluation.num_tasks,
-                    seed=config.seed if seed is None else seed,
+                    num_tasks=config.evaluation.num_tasks,
+                    seed=config.seed,
                     iteration=iteration,
                     tasks_per_unit=config.training.tasks_per_unit,
                 )
             finally:
                 executor.close()
-        if given:
-            result = replace(result, notes=(*result.notes, f"Evaluated with {', '.join(given)}."))
-        folder = out or evaluation_folder(path, name, iteration, given)
+        if overrides:
+            result = replace(result, notes=(*result.notes, f"Evaluated with {', '.join(overrides)}."))
+        folder = out or evaluation_folder(path, name, iteration, overrides or ())
         _report(console, result, folder, str(folder).replace(str(path), run))
+
+
+def _evaluation_keys(
+    tasks: int | None, episodes: int | None, support: int | None, rounds: int | None, seed: int | None
+) -> list[str]:
+    """The command's options as keys of the configuration."""
+    keys = {
+        "evaluation.num_tasks": tasks,
+        "evaluation.episodes": episodes,
+        "evaluation.support_episodes": support,
+        "evaluation.rounds": rounds,
+        "seed": seed,
+    }
+    return [f"{key}={value}" for key, value in keys.items() if value is not None]
 
 
 def _report(console: Console, result: Evaluation, folder: Path, shown_as: str) -> None:
@@ -204,15 +217,6 @@ def _report(console: Console, result: Evaluation, folder: Path, shown_as: str) -
     console.print(table(result))
     for name in ("evaluation.json", "adaptation.png"):
         console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _plan(plan: TrialPlan, episodes: int | None, rounds: int | None) -> TrialPlan:
-    """The algorithm's own plan with another number of streams, or of rounds: the first repeated, the last judged."""
-    if episodes is not None:
-        plan = replace(plan, num_streams=episodes)
-    if rounds is not None:
-        plan = replace(plan, rounds=(plan.rounds[0],) * (rounds - 1) + (plan.rounds[-1],))
-    return plan
 
 
 @contextmanager

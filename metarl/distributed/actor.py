@@ -17,7 +17,7 @@ from ray import cloudpickle
 import metarl.errors
 from metarl.distributed.ledger import WorkerTracebackError
 from metarl.errors import EnvironmentFault, MetarlError, TrainingError
-from metarl.rollout.types import Trial, Unit, Weights
+from metarl.rollout.types import TrialBatch, Unit, Weights
 from metarl.rollout.worker import UnitRunner
 
 _SITE_FOLDERS = ("site-packages", "dist-packages")
@@ -80,7 +80,7 @@ class RolloutActor:
         """The id of its node once the actor is up, and why it is of no use where that is so."""
         return ray.get_runtime_context().get_node_id(), self._runner if isinstance(self._runner, Failure) else None
 
-    def run(self, unit: Unit, weights: Weights, version: int) -> Trial | Failure:
+    def run(self, unit: Unit, weights: Weights, version: int) -> TrialBatch | Failure:
         if isinstance(self._runner, Failure):
             return self._runner
         try:

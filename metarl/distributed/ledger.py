@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from metarl.errors import EnvironmentFault
-from metarl.rollout.types import Trial, Unit
+from metarl.rollout.types import TrialBatch, Unit
 
 W = TypeVar("W")
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Ledger(Generic[W]):
         self._max_failures, self._max_losses = max_failures, max_losses
         self._queue: deque[Ticket[W]] = deque()
         self._open: set[Ticket[W]] = set()
-        self._finished: dict[Ticket[W], Trial] = {}
+        self._finished: dict[Ticket[W], TrialBatch] = {}
 
     @property
     def num_open(self) -> int:
@@ -88,7 +88,7 @@ class Ledger(Generic[W]):
             ticket.is_duplicated = True
         self.put_back(late)
 
-    def complete(self, ticket: Ticket[W], trial: Trial) -> bool:
+    def complete(self, ticket: Ticket[W], trial: TrialBatch) -> bool:
         """Keep the first result of a unit; False (and nothing kept) for a duplicate or an abandoned unit."""
         if ticket not in self._open:
             return False
@@ -127,7 +127,7 @@ class Ledger(Generic[W]):
     def is_finished(self, tickets: Sequence[Ticket[W]]) -> bool:
         return all(ticket in self._finished for ticket in tickets)
 
-    def take_finished(self, tickets: Sequence[Ticket[W]] | None = None) -> list[Trial]:
+    def take_finished(self, tickets: Sequence[Ticket[W]] | None = None) -> list[TrialBatch]:
         """Hand over the trials of these tickets in their order, or (None) all there are."""
         return [self._finished.pop(ticket) for ticket in (list(self._finished) if tickets is None else tickets)]
 

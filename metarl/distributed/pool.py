@@ -15,7 +15,7 @@ Who waits for whom. Only the driver waits, and only inside `ready` and `collect`
                 ^                |
                 +--- Ray restarts it (it died, or the driver killed it)
 
-An actor never waits for the driver while a second call lies ready for it. A result is a Trial, or a Failure
+An actor never waits for the driver while a second call lies ready for it. A result is a TrialBatch, or a Failure
 as text. Once a call is given up its reference is forgotten, so a late result of it cannot be seen.
 """
 
@@ -40,7 +40,7 @@ from metarl.distributed.ledger import Ledger, Ticket, WorkerTracebackError
 from metarl.distributed.nodes import look, processors_of_others
 from metarl.errors import ConfigError, MetarlError
 from metarl.rollout.policy import AdaptivePolicy
-from metarl.rollout.types import Trial, Unit, Weights
+from metarl.rollout.types import TrialBatch, Unit, Weights
 from metarl.tasks import TaskDistribution
 from metarl.tasks.requirements import unmet
 
@@ -132,7 +132,7 @@ class RayExecutor:
     def num_workers(self) -> int:
         return len(self._workers)
 
-    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[Trial]:
+    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[TrialBatch]:
         tickets = self._submit(units, weights, version)
         try:
             while not self._ledger.is_finished(tickets):
@@ -146,7 +146,7 @@ class RayExecutor:
         self._submit(units, weights, version)
         self._hand_out()
 
-    def ready(self, timeout_s: float | None = None) -> list[Trial]:
+    def ready(self, timeout_s: float | None = None) -> list[TrialBatch]:
         end = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         wait_s = 0.0
         while self._ledger.num_open:
@@ -230,7 +230,7 @@ class RayExecutor:
             return
         call = worker.calls[0]
         try:
-            outcome: Trial | Failure = ray.get(call.ref)
+            outcome: TrialBatch | Failure = ray.get(call.ref)
         except RayTaskError as error:  # outside the code that catches: unpickling a unit, storing a result
             outcome = Failure("program", type(error).__name__, str(error.cause), str(error))
         except RayActorError as error:

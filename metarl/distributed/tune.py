@@ -322,7 +322,7 @@ class _Contender:
 
 
 def _contender(name: str) -> Any:
-    return _Contender(name)  # in the place of a whole Trial: nothing else of it is read
+    return _Contender(name)  # in the place of a whole TrialBatch: nothing else of it is read
 
 
 class _Judge(ASHAScheduler):

@@ -21,9 +21,10 @@ from jaxtyping import Float
 
 from metarl.errors import ConfigError, MetarlError
 from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean, stratified_ci95
+from metarl.rollout import seeds
 from metarl.rollout.executor import Executor
 from metarl.rollout.types import TrialPlan, Unit, Weights
-from metarl.tasks import SPLITS, Anchors, Split, Task, TaskDistribution
+from metarl.tasks import Anchors, Split, Task, TaskDistribution
 from metarl.tasks.task import Value
 
 FEW_TASKS = 8  # up to here intervals resample within tasks too, and reports show every task
@@ -181,22 +182,9 @@ def evaluation_units(
     """What an evaluation collects: `num_tasks` tasks of a split in units of `tasks_per_unit`."""
     if tasks_per_unit < 1:
         raise ConfigError(f"tasks_per_unit must be at least 1, got {tasks_per_unit}")
-    tasks = distribution.sample(split, num_tasks, task_seed(seed))
+    tasks = distribution.sample(split, num_tasks, seeds.evaluation_tasks(seed))
     groups = [tasks[i : i + tasks_per_unit] for i in range(0, len(tasks), tasks_per_unit)]
-    return [Unit(i, group, plan, unit_seed(seed, split, i)) for i, group in enumerate(groups)]
-
-
-def task_seed(seed: int) -> tuple[int, ...]:
-    """Where evaluation draws its tasks; training draws iteration i at (seed, i).
-
-    The last entry is not 0 on purpose: NumPy pads seeds with zeros, so (seed, 1, 0) would be iteration 1.
-    """
-    return (seed, 1, 1)
-
-
-def unit_seed(seed: int, split: Split, unit: int) -> tuple[int, ...]:
-    """A unit's randomness in evaluation; training uses (seed, 0, iteration, unit)."""
-    return (seed, 1, SPLITS.index(split), unit)
+    return [Unit(i, group, plan, seeds.evaluation_unit(seed, split, i)) for i, group in enumerate(groups)]
 
 
 def summarise(

@@ -72,9 +72,9 @@ class GRU:
         return np.zeros((rows, self.hidden_dim), np.float32)
 
     def step(
-        self, params: Mapping[str, np.ndarray], x: np.ndarray, memory: np.ndarray, moving: np.ndarray
+        self, params: Mapping[str, np.ndarray], x: np.ndarray, memory: np.ndarray, running: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """One step on x [B, D]: output [B, H] and memory. Rows where `moving` [B] is False keep theirs."""
+        """One step on x [B, D]: output [B, H] and memory. Rows where `running` [B] is False keep theirs."""
         H = self.hidden_dim
         gates = x @ params["w_ih"].T
         gates += params["b_ih"]
@@ -93,7 +93,7 @@ class GRU:
         h = memory - n
         h *= rz[:, H:]
         h += n
-        return h, h if moving.all() else np.where(moving[:, None], h, memory)
+        return h, h if running.all() else np.where(running[:, None], h, memory)
 
 
 class _Recursion(torch.autograd.Function):

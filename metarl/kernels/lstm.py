@@ -76,9 +76,9 @@ class LSTM:
         params: Mapping[str, np.ndarray],
         x: Float[np.ndarray, "B D"],
         memory: tuple[Float[np.ndarray, "B H"], Float[np.ndarray, "B H"]],
-        moving: Bool[np.ndarray, " B"],
+        running: Bool[np.ndarray, " B"],
     ) -> tuple[Float[np.ndarray, "B H"], tuple[Float[np.ndarray, "B H"], Float[np.ndarray, "B H"]]]:
-        """One step of `sequence` in float32. A row that is not `moving` keeps its memory; its output means nothing.
+        """One step of `sequence` in float32. A row that is not `running` keeps its memory; its output means nothing.
         `memory` itself is left as it was."""
         h, c = memory
         gates = x @ params["w_ih"].T
@@ -87,8 +87,8 @@ class LSTM:
         i, f, g, o = np.split(gates, NUM_GATES, axis=1)
         c_t = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
         h_t = _sigmoid(o) * np.tanh(c_t)
-        if not moving.all():
-            h_t, c_t = np.where(moving[:, None], h_t, h), np.where(moving[:, None], c_t, c)
+        if not running.all():
+            h_t, c_t = np.where(running[:, None], h_t, h), np.where(running[:, None], c_t, c)
         return h_t, (h_t, c_t)
 
 

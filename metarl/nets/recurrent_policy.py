@@ -52,9 +52,9 @@ class Core(Protocol):
         ...
 
     def step(
-        self, params: Mapping[str, np.ndarray], x: np.ndarray, memory: Memory, moving: np.ndarray
+        self, params: Mapping[str, np.ndarray], x: np.ndarray, memory: Memory, running: np.ndarray
     ) -> tuple[np.ndarray, Memory]:
-        """One step in NumPy; rows where `moving` is False keep their memory."""
+        """One step in NumPy; rows where `running` is False keep their memory."""
         ...
 
 
@@ -85,7 +85,7 @@ class Memoryless:
         return None
 
     def step(
-        self, params: Mapping[str, np.ndarray], x: np.ndarray, memory: Memory, moving: np.ndarray
+        self, params: Mapping[str, np.ndarray], x: np.ndarray, memory: Memory, running: np.ndarray
     ) -> tuple[np.ndarray, Memory]:
         output, _ = self.core.step(params, x, self.core.initial(len(x)), np.ones(len(x), bool))
         return output, None
@@ -182,13 +182,13 @@ class RecurrentPolicy:
         return joined
 
     def step(
-        self, prepared: Mapping[str, np.ndarray], inputs: np.ndarray, memory: Memory, moving: np.ndarray
+        self, prepared: Mapping[str, np.ndarray], inputs: np.ndarray, memory: Memory, running: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, Memory]:
         """Core outputs [B, H], encoded observations [B, E] and memory after one step on `inputs` [B, I]."""
         encoded = inputs @ prepared["encoder.w"].T
         encoded += prepared["encoder.b"]
         np.maximum(encoded, 0, out=encoded)
-        output, memory = self.core.step(prepared, encoded, memory, moving)
+        output, memory = self.core.step(prepared, encoded, memory, running)
         return output, encoded[:, : self.encoded_obs_dim], memory
 
     def heads(

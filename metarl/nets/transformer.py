@@ -124,14 +124,14 @@ class Transformer:
         params: Mapping[str, np.ndarray],
         x: Float[np.ndarray, "B D"],
         memory: KeyValueCache,
-        moving: Bool[np.ndarray, " B"],
+        running: Bool[np.ndarray, " B"],
     ) -> tuple[Float[np.ndarray, "B M"], KeyValueCache]:
-        """One step of `sequence` in float32, in time proportional to the longest moving row's context.
+        """One step of `sequence` in float32, in time proportional to the longest running row's context.
 
-        A row that is not `moving` appends nothing and stays where it was; its output means nothing. The cache's arrays
+        A row that is not `running` appends nothing and stays where it was; its output means nothing. The cache's arrays
         are appended to in place (see KeyValueCache).
         """
-        context = int(memory.length.max(initial=0, where=moving)) + 1
+        context = int(memory.length.max(initial=0, where=running)) + 1
         cache = _with_room_for(memory, context)
         z = x @ params["w_embed"]
         z += params["b_embed"]
@@ -139,13 +139,13 @@ class Transformer:
         # Also a row without any past sees one entry, zeros, if it does not move: a softmax over nothing would be NaN.
         unseen = np.arange(context) > cache.length[:, None]
         for i in range(self.num_layers):
-            z += self._attend(params, i, _normalise(params, f"attention{i}", z), cache, moving, unseen)
+            z += self._attend(params, i, _normalise(params, f"attention{i}", z), cache, running, unseen)
             hidden = _normalise(params, f"mlp{i}", z) @ params[f"w_up{i}"]
             hidden += params[f"b_up{i}"]
             np.maximum(hidden, 0, out=hidden)
             z += hidden @ params[f"w_down{i}"]
             z += params[f"b_down{i}"]
-        return _normalise(params, "output", z), KeyValueCache(cache.keys, cache.values, cache.length + moving)
+        return _normalise(params, "output", z), KeyValueCache(cache.keys, cache.values, cache.length + running)
 
     def _attend(
         self,
@@ -153,12 +153,12 @@ class Transformer:
         i: int,
         z: Float[np.ndarray, "B M"],
         cache: KeyValueCache,
-        moving: Bool[np.ndarray, " B"],
+        running: Bool[np.ndarray, " B"],
         unseen: Bool[np.ndarray, "B S"],
     ) -> Float[np.ndarray, "B M"]:
         """`_attention` for the newest step of each row, after appending its key and value to layer i of the cache."""
         q, k, v = (z @ params[f"w_qkv{i}"]).reshape(-1, 3, self.num_heads, self.head_dim).swapaxes(0, 1)
-        rows = np.flatnonzero(moving)
+        rows = np.flatnonzero(running)
         cache.keys[i][rows, :, cache.length[rows]] = k[rows]
         cache.values[i][rows, :, cache.length[rows]] = v[rows]
         keys, values = (kept[i, :, :, : unseen.shape[1]] for kept in (cache.keys, cache.values))

@@ -1,4 +1,4 @@
-"""The one loop: collect a trial with an adaptive policy in a batched environment.
+"""The one loop: collect trials with an adaptive policy in a batched environment.
 
 Training, evaluation and deployment share it.
 
@@ -7,18 +7,20 @@ Training, evaluation and deployment share it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 
 import gymnasium
 import numpy as np
 
-from metarl.errors import EnvironmentFault, TrainingError
-from metarl.rollout.policy import AdaptivePolicy, Spaces, State
-from metarl.rollout.types import Extras, Round, RoundPlan, Transition, TrialPlan, Weights
+from metarl.errors import ConfigError, EnvironmentFault, TrainingError
+from metarl.rollout.policy import AdaptivePolicy, Spaces, State, context_sources
+from metarl.rollout.types import Episodes, Extras, Round, RoundPlan, Transition, TrialPlan, Weights
+from metarl.tasks import Task
 from metarl.tasks.batch import TaskBatch
 
 
-def collect_trial(
+def collect_trials(
     policy: AdaptivePolicy[State],
     weights: Weights,
     batch: TaskBatch,
@@ -26,22 +28,35 @@ def collect_trial(
     env_rng: np.random.Generator,
     policy_rng: np.random.Generator,
 ) -> tuple[Round, ...]:
-    """One trial on the batch's tasks: `batch` holds K x `plan.num_streams` environments, task by task.
+    """One trial on each of the batch's tasks: `batch` holds K x `plan.num_streams` environments, task by task.
 
     Raises EnvironmentFault naming the task, round, stream and step where the environment gives a
     reward or an observation that is not finite, TrainingError where the policy's action is not.
     """
-    num_tasks = batch.num_envs // plan.num_streams
-    assert num_tasks * plan.num_streams == batch.num_envs
-    state = policy.begin_trial(weights, num_tasks, plan.num_streams, policy_rng)
+    assert batch.num_envs % plan.num_streams == 0
+    state = _begin(policy, weights, batch.tasks[:: plan.num_streams], plan, policy_rng)
     rounds = []
     for index, round_plan in enumerate(plan.rounds):
         state, episodes = _collect_round(policy, state, batch, plan, round_plan, env_rng, policy_rng)
         _check_finite(episodes, batch, index)
-        state, derived = policy.end_round(state, episodes, round_plan.adapt)
-        episodes.derived.update(derived)
-        rounds.append(episodes)
+        n = round_plan.support_streams
+        state, derived = policy.end_round(state, episodes if n is None else episodes.of_streams(n), round_plan.adapt)
+        rounds.append(Round.of(episodes, derived))
     return tuple(rounds)
+
+
+def _begin(
+    policy: AdaptivePolicy[State], weights: Weights, tasks: Sequence[Task], plan: TrialPlan, rng: np.random.Generator
+) -> State:
+    """The policy's state before the first episode; the context is passed on only where it is not the task's own."""
+    sources = context_sources(tasks, plan.context)
+    if sources is None:
+        return policy.begin_trial(weights, len(tasks), plan.num_streams, rng)
+    if "context_of" not in inspect.signature(policy.begin_trial).parameters:
+        raise ConfigError(
+            f"evaluation.context = {plan.context!r}: this algorithm's policy has no context; allowed: own"
+        )
+    return policy.begin_trial(weights, len(tasks), plan.num_streams, rng, context_of=sources)
 
 
 def _collect_round(
@@ -52,7 +67,7 @@ def _collect_round(
     round_plan: RoundPlan,
     env_rng: np.random.Generator,
     policy_rng: np.random.Generator,
-) -> tuple[State, Round]:
+) -> tuple[State, Episodes]:
     spaces = Spaces.of(batch.single_observation_space, batch.single_action_space)
     K, N, T = batch.num_envs // plan.num_streams, plan.num_streams, plan.horizon
     observations = np.zeros((K, N, T, spaces.obs_dim), np.float32)
@@ -102,7 +117,7 @@ def _collect_round(
     truncated |= running & ~terminated
     if not all_running:
         _zero_padding(lengths, observations, actions, rewards, *extras.values())
-    return state, Round(observations, actions, rewards, lengths, terminated, truncated, obs, extras)
+    return state, Episodes(observations, actions, rewards, lengths, terminated, truncated, obs, extras)
 
 
 def _zero_padding(lengths: np.ndarray, *arrays: np.ndarray) -> None:
@@ -134,7 +149,7 @@ def _policy_diverged(action: np.ndarray, batch: TaskBatch, num_streams: int, ste
     )
 
 
-def _check_finite(episodes: Round, batch: TaskBatch, index: int) -> None:
+def _check_finite(episodes: Episodes, batch: TaskBatch, index: int) -> None:
     for what, bad in (
         ("reward", ~np.isfinite(episodes.rewards)),
         ("observation", ~np.isfinite(episodes.observations).all(axis=3)),

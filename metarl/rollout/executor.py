@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from metarl.rollout.types import Trial, Unit, Weights
+from metarl.rollout.types import TrialBatch, Unit, Weights
 
 
 class Executor(Protocol):
@@ -18,7 +18,7 @@ class Executor(Protocol):
     @property
     def num_workers(self) -> int: ...
 
-    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[Trial]:
+    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[TrialBatch]:
         """All units' trials in unit order. Raises EnvironmentFault with the first cause where a unit cannot be run."""
         ...
 
@@ -26,7 +26,7 @@ class Executor(Protocol):
         """Queue units; `version` names the weights and comes back with each trial."""
         ...
 
-    def ready(self, timeout_s: float | None = None) -> list[Trial]:
+    def ready(self, timeout_s: float | None = None) -> list[TrialBatch]:
         """Trials finished since the last call, waiting for at least one (None: for ever); [] when the time is up
         or nothing is under way."""
         ...

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from metarl.errors import ConfigError
 from metarl.rollout.policy import AdaptivePolicy
-from metarl.rollout.types import Trial, Unit, Weights
+from metarl.rollout.types import TrialBatch, Unit, Weights
 from metarl.rollout.worker import UnitRunner
 from metarl.tasks import TaskDistribution
 from metarl.tasks.requirements import unmet
@@ -27,13 +27,13 @@ class LocalExecutor:
         self._runner = UnitRunner(distribution, policy)
         self._queue: deque[tuple[Unit, Weights, int]] = deque()
 
-    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[Trial]:
+    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[TrialBatch]:
         return [self._runner.run(unit, weights, version) for unit in units]
 
     def submit(self, units: Sequence[Unit], weights: Weights, version: int) -> None:
         self._queue.extend((unit, weights, version) for unit in units)
 
-    def ready(self, timeout_s: float | None = None) -> list[Trial]:
+    def ready(self, timeout_s: float | None = None) -> list[TrialBatch]:
         return [self._runner.run(*self._queue.popleft())] if self._queue else []
 
     def close(self) -> None:

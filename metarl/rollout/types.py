@@ -1,4 +1,4 @@
-"""What crosses process boundaries: the plan of a trial, the unit of work, and the arrays a trial yields.
+"""What crosses process boundaries: the plan of a trial, the unit of work, and the arrays that a unit yields.
 
 Shape letters: K tasks, N streams, R rounds, T steps (horizon), O observation, A action.
 All arrays are NumPy, so the object store passes them without copies.
@@ -7,8 +7,8 @@ All arrays are NumPy, so the object store passes them without copies.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,24 +17,36 @@ from metarl.tasks.task import Task
 Weights = Mapping[str, np.ndarray]
 Extras = dict[str, np.ndarray]
 Role = Literal["support", "query"]
+Context = Literal["own", "blank", "shuffled"]
 
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """What one round is for. `adapt`: whether the policy adapts on it when it ends; the last query needs not."""
+    """What one round is for.
+
+    adapt: whether the policy adapts to the round when it ends.
+    deterministic: whether actions are the policy's means (or most likely actions) instead of samples.
+    support_streams: adapt to the episodes of so many streams alone, the first ones; None: to all of them.
+    """
 
     role: Role
     adapt: bool = True
     deterministic: bool = False
+    support_streams: int | None = None
 
 
 @dataclass(frozen=True)
 class TrialPlan:
-    """How a trial is collected: each round is one episode per stream, of at most `horizon` steps."""
+    """How a trial is collected: each round is one episode per stream, of at most `horizon` steps.
+
+    context: whose experience the policy adapts to. `own` is normal use. For ablations in evaluations, `blank` gives it
+    none and `shuffled` that of another task of the unit.
+    """
 
     num_streams: int
     horizon: int
     rounds: tuple[RoundPlan, ...]
+    context: Context = "own"
 
     @property
     def max_steps(self) -> int:
@@ -70,8 +82,8 @@ class Transition:
 
 
 @dataclass(frozen=True)
-class Round:
-    """The episodes collected with one adaptation state. Steps at and beyond `lengths` are zero padding.
+class Episodes:
+    """The episodes of one round. Steps at and beyond `lengths` are zero padding.
 
     `terminated` means that an episode's last step reached a terminal state (its value is 0);
     `truncated` that time ran out there (its value must be bootstrapped from `last_observations`).
@@ -84,8 +96,7 @@ class Round:
     terminated: np.ndarray  # [K, N] bool
     truncated: np.ndarray  # [K, N] bool
     last_observations: np.ndarray  # [K, N, O] float32, after the last step
-    extras: Extras = field(default_factory=dict)  # [K, N, T, ...] what `act` logged (behaviour distribution)
-    derived: Extras = field(default_factory=dict)  # [K, ...] what `end_round` computed (advantages, inner rates)
+    extras: Extras  # [K, N, T, ...] what `act` logged (behaviour distribution)
 
     @property
     def mask(self) -> np.ndarray:
@@ -99,6 +110,7 @@ class Round:
 
     @property
     def num_steps(self) -> int:
+        """Environment steps of all episodes together."""
         return int(self.lengths.sum())
 
     @property
@@ -109,29 +121,34 @@ class Round:
         after[k, n, self.lengths - 1] = self.last_observations
         return after
 
-    def of_task(self, k: int) -> Round:
-        """The round of one task alone, K = 1."""
-        one = slice(k, k + 1)
+    def of_task(self, k: int) -> Episodes:
+        """The episodes of one task alone, K = 1."""
+        return self._part(np.s_[k : k + 1])
 
-        def of(extras: Extras) -> Extras:
-            return {name: value[one] for name, value in extras.items()}
+    def of_streams(self, num_streams: int) -> Episodes:
+        """The episodes of the first `num_streams` streams of every task."""
+        return self._part(np.s_[:, :num_streams])
 
-        return Round(
-            self.observations[one],
-            self.actions[one],
-            self.rewards[one],
-            self.lengths[one],
-            self.terminated[one],
-            self.truncated[one],
-            self.last_observations[one],
-            of(self.extras),
-            of(self.derived),
-        )
+    def _part(self, index: Any) -> Episodes:
+        arrays = {f.name: getattr(self, f.name)[index] for f in fields(Episodes) if f.name != "extras"}
+        return Episodes(**arrays, extras={name: value[index] for name, value in self.extras.items()})
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What a unit yields. `weights_version` is the version of the weights it was collected with."""
+class Round(Episodes):
+    """One round of a trial: its episodes, and what the policy computed when it ended."""
+
+    derived: Extras  # [K, ...] what `end_round` computed (advantages, posteriors)
+
+    @staticmethod
+    def of(episodes: Episodes, derived: Extras) -> Round:
+        """Episodes with what belongs to them; the arrays are shared, not copied."""
+        return Round(**{f.name: getattr(episodes, f.name) for f in fields(Episodes)}, derived=derived)
+
+
+@dataclass(frozen=True)
+class TrialBatch:
+    """What a unit yields: a trial on each of its tasks, collected with the weights of `weights_version`."""
 
     unit: int
     tasks: tuple[Task, ...]
@@ -140,6 +157,7 @@ class Trial:
 
     @property
     def num_steps(self) -> int:
+        """Environment steps of all rounds together."""
         return sum(r.num_steps for r in self.rounds)
 
     @property

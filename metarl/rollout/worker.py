@@ -15,9 +15,10 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from metarl.errors import EnvironmentFault, MetarlError, TaskError
-from metarl.rollout.collect import collect_trial
+from metarl.rollout import seeds
+from metarl.rollout.collect import collect_trials
 from metarl.rollout.policy import AdaptivePolicy, Spaces
-from metarl.rollout.types import Trial, Unit, Weights
+from metarl.rollout.types import TrialBatch, Unit, Weights
 from metarl.tasks import Task, TaskDistribution
 from metarl.tasks.batch import TaskBatch
 
@@ -29,25 +30,25 @@ class UnitRunner:
         self._distribution, self._policy = distribution, policy
         self._batches: dict[int, TaskBatch] = {}
 
-    def run(self, unit: Unit, weights: Weights, version: int) -> Trial:
-        """Collect the unit's trial. What its environments raise comes as EnvironmentFault with the task's name."""
-        env_seed, policy_seed = np.random.SeedSequence(unit.seed).spawn(2)
+    def run(self, unit: Unit, weights: Weights, version: int) -> TrialBatch:
+        """Collect the unit's trials. What its environments raise comes as EnvironmentFault with the task's name."""
+        env_rng, policy_rng = seeds.generators(unit.seed)
         try:
             with single_threaded():
-                rounds = collect_trial(
+                rounds = collect_trials(
                     self._policy,
                     weights,
                     GuardedBatch(self._batch(unit)),
                     unit.plan,
-                    np.random.Generator(np.random.Philox(env_seed)),
-                    np.random.Generator(np.random.Philox(policy_seed)),
+                    env_rng,
+                    policy_rng,
                 )
         except BaseException:
             with contextlib.suppress(Exception):
                 self.close()
             self._batches = {}  # a half-run environment is in no known state
             raise
-        return Trial(unit.index, unit.tasks, rounds, version)
+        return TrialBatch(unit.index, unit.tasks, rounds, version)
 
     def _batch(self, unit: Unit) -> TaskBatch:
         tasks = [task for task in unit.tasks for _ in range(unit.plan.num_streams)]

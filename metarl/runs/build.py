@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from metarl.algorithms import build_algorithm
 from metarl.algorithms.base import Algorithm
-from metarl.config import RunConfig, TaskDistributionConfig, load_config
+from metarl.algorithms.registry import build_algorithm
+from metarl.config import RunConfig, TaskDistributionConfig, load_stored_config
 from metarl.errors import CheckpointError, ConfigError, TaskError
 from metarl.rollout.policy import Spaces
 from metarl.rollout.worker import blaming, time_limit
@@ -40,7 +40,7 @@ def load_run(path: Path, overrides: Sequence[str] = ()) -> TrainedRun:
     """
     if not (path / "config.yaml").is_file():
         raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
-    config = load_config(path / "config.yaml", overrides)
+    config = load_stored_config(path / "config.yaml", overrides)
     newest = checkpoint.load_latest(path / "checkpoints")
     distribution = distribution_of(config.task_distribution)
     algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config), torch.device("cpu"), config.seed)

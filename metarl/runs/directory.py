@@ -27,7 +27,7 @@ from typing import Any, TextIO
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from metarl.config import RunConfig, differences, load_config, to_yaml
+from metarl.config import RunConfig, differences, load_stored_config, to_yaml
 from metarl.errors import ConfigError
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import Checkpoint
@@ -114,7 +114,7 @@ def _check(path: Path, config: RunConfig, resume: bool) -> Checkpoint | None:
         raise ConfigError(f"{path} already holds a run: add --resume to go on with it, or choose another --run-dir")
     if not has_config:
         raise ConfigError(f"{path} holds results but no config.yaml: choose another --run-dir")
-    changed = differences(load_config(path / "config.yaml"), config)
+    changed = differences(load_stored_config(path / "config.yaml"), config)
     if changed:
         lines = "\n  ".join(changed)
         raise ConfigError(

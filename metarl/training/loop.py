@@ -31,18 +31,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from metarl.algorithms import build_algorithm
 from metarl.algorithms.base import Algorithm
+from metarl.algorithms.registry import build_algorithm
 from metarl.config import RunConfig
 from metarl.errors import CheckpointError, ConfigError, TrainingError
 from metarl.evaluation.evaluate import evaluate
+from metarl.rollout import seeds
 from metarl.rollout.executor import Executor
 from metarl.rollout.policy import AdaptivePolicy
-from metarl.rollout.types import Trial, Unit
+from metarl.rollout.types import TrialBatch, TrialPlan, Unit
 from metarl.runs import checkpoint
 from metarl.runs.build import distribution_of, identity_of, restore, spaces_of
 from metarl.runs.directory import Record, RunDirectory, open_run
-from metarl.tasks import TaskDistribution
+from metarl.tasks import Task, TaskDistribution
 from metarl.training.progress import Reporter, Silent
 from metarl.training.stop import Asked, Stop, stop_signals
 
@@ -102,6 +103,7 @@ def prepare(config: RunConfig, device: torch.device) -> tuple[TaskDistribution, 
     algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config), device, config.seed)
     if config.training.evaluate_every:
         distribution.sample(config.evaluation.split, 1, config.seed)  # a split that is missing shows now, not later
+        algorithm.evaluation_plan(distribution.horizon, config.evaluation.settings)
     if config.training.overlap and algorithm.max_lag < 1:
         raise ConfigError("training.overlap = True: this algorithm learns from its newest policy alone; allowed: False")
     return distribution, algorithm
@@ -114,13 +116,13 @@ def resolve_device(name: str) -> torch.device:
     return torch.device("cuda" if name == "auto" and torch.cuda.is_available() else name.replace("auto", "cpu"))
 
 
-def units_of(tasks: Sequence[Any], plan: Any, tasks_per_unit: int, seed: int, iteration: int) -> list[Unit]:
-    """Fixed groups of tasks, each with the seed path (seed, 0, iteration, unit). Evaluation's begin with (seed, 1)."""
+def units_of(tasks: Sequence[Task], plan: TrialPlan, tasks_per_unit: int, seed: int, iteration: int) -> list[Unit]:
+    """Fixed groups of tasks, each with a seed path of its own."""
     groups = [tuple(tasks[i : i + tasks_per_unit]) for i in range(0, len(tasks), tasks_per_unit)]
-    return [Unit(i, group, plan, (seed, 0, iteration, i)) for i, group in enumerate(groups)]
+    return [Unit(i, group, plan, seeds.training_unit(seed, iteration, i)) for i, group in enumerate(groups)]
 
 
-def mean_returns(trials: Sequence[Trial]) -> dict[str, float]:
+def mean_returns(trials: Sequence[TrialBatch]) -> dict[str, float]:
     """`return/round{i}`: mean undiscounted return of round i over tasks and streams."""
     returns = np.concatenate([trial.returns for trial in trials], axis=1).mean(axis=(1, 2))
     return {f"return/round{i}": float(value) for i, value in enumerate(returns)}
@@ -197,6 +199,13 @@ class _Loop:
         limit = self.config.training.time_limit_minutes
         return math.inf if limit is None else 60 * limit - self.wall_s
 
+    def _progress(self) -> float:
+        """The share of the run that is done, by iterations or by time, whichever is further."""
+        settings = self.config.training
+        limit = settings.time_limit_minutes
+        by_time = 0.0 if limit is None else self.wall_s / (60 * limit)
+        return min(1.0, max(self.iteration / settings.iterations, by_time))
+
     def _iterate(self) -> None:
         """One meta-update. Asked to stop while collecting, it leaves everything as it was."""
         start = time.perf_counter()
@@ -216,7 +225,7 @@ class _Loop:
             self._lagged = self.weights
             self._collect_ahead(self._units(iteration + 1), self.weights, iteration)
         self.is_consistent = False
-        metrics = algorithm.update(trials)
+        metrics = algorithm.update(trials, self._progress())
         learn_end = time.perf_counter()
         weights = algorithm.weights()
         self._check_finite(metrics, weights)
@@ -252,9 +261,9 @@ class _Loop:
         self._ahead = units
         self.executor.submit(units, weights, version)
 
-    def _arrived(self) -> list[Trial]:
+    def _arrived(self) -> list[TrialBatch]:
         """The trials of the units under way, when all are there."""
-        trials: list[Trial] = []
+        trials: list[TrialBatch] = []
         while len(trials) < len(self._ahead):
             trials += self.executor.ready()
         self._ahead = []
@@ -273,7 +282,7 @@ class _Loop:
         evaluation = evaluate(
             self.executor,
             self.distribution,
-            self.algorithm.plan(self.distribution.horizon, evaluation=True),
+            self.algorithm.evaluation_plan(self.distribution.horizon, settings.settings),
             self.weights,
             split=settings.split,
             num_tasks=settings.num_tasks,

@@ -12,7 +12,7 @@ from metarl.algorithms import ALGORITHMS, build_algorithm, config_class
 from metarl.algorithms.base import Algorithm
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.policy import Spaces
-from metarl.rollout.types import Trial, Unit
+from metarl.rollout.types import TrialBatch, Unit
 from metarl.tasks import load_distribution
 
 TASKS = 3
@@ -32,7 +32,7 @@ def make(variant: str, seed: int = 0) -> Algorithm:
     return build_algorithm(config, Spaces(2, 2), torch.device("cpu"), seed)
 
 
-def collect(algorithm: Algorithm, iteration: int) -> list[Trial]:
+def collect(algorithm: Algorithm, iteration: int) -> list[TrialBatch]:
     distribution = load_distribution("PointGoal", horizon=6)
     tasks = algorithm.tasks(distribution, 0, iteration)
     units = [Unit(i, (task,), algorithm.plan(6), (0, iteration, i)) for i, task in enumerate(tasks)]

@@ -13,7 +13,7 @@ from metarl.algorithms.maml.learner import MAML, Config
 from metarl.algorithms.tensors import RoundTensors
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.policy import Spaces
-from metarl.rollout.types import Trial, Unit
+from metarl.rollout.types import TrialBatch, Unit
 from metarl.tasks import load_distribution
 
 CPU = torch.device("cpu")
@@ -24,14 +24,14 @@ def point_learner(**options) -> MAML:
     return MAML(Config(**settings), Spaces(2, 2), CPU, seed=0)
 
 
-def collect(maml: MAML, iteration: int = 0, horizon: int = 10) -> list[Trial]:
+def collect(maml: MAML, iteration: int = 0, horizon: int = 10) -> list[TrialBatch]:
     distribution = load_distribution("PointGoal", horizon=horizon)
     tasks = maml.tasks(distribution, 0, iteration)
     units = [Unit(i, tasks[4 * i : 4 * i + 4], maml.plan(horizon), (0, iteration, i)) for i in range(len(tasks) // 4)]
     return LocalExecutor(distribution, maml.policy).collect(units, maml.weights(), iteration)
 
 
-def tensors(trials: list[Trial]) -> list[RoundTensors]:
+def tensors(trials: list[TrialBatch]) -> list[RoundTensors]:
     return [RoundTensors.of(group, CPU) for group in zip(*(t.rounds for t in trials), strict=True)]
 
 

@@ -20,7 +20,7 @@ from metarl.algorithms.pearl.replay import Batch
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.policy import Spaces
-from metarl.rollout.types import Round, Trial, Unit
+from metarl.rollout.types import Round, TrialBatch, Unit
 from metarl.tasks import TaskDistribution, load_distribution
 
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def meta_batch(num_tasks: int = K, features: int = OBS + ACTIONS + 1) -> tuple[B
     return batch, [normal(C, features), normal(C, features)], normal(B, 2 * ACTIONS + Z)
 
 
-def collect(pearl: PEARL, distribution: TaskDistribution, iteration: int) -> list[Trial]:
+def collect(pearl: PEARL, distribution: TaskDistribution, iteration: int) -> list[TrialBatch]:
     tasks, plan = pearl.tasks(distribution, 0, iteration), pearl.plan(distribution.horizon)
     units = [Unit(i, (task,), plan, (0, iteration, i)) for i, task in enumerate(tasks)]
     return LocalExecutor(distribution, pearl.policy).collect(units, pearl.weights(), iteration)
@@ -205,7 +205,7 @@ def test_half_precision_stays_near_the_full_one(encoder):
 # --- acting ---
 
 
-def trials_of(pearl: PEARL, distribution: TaskDistribution, tasks: int = 2) -> Trial:
+def trials_of(pearl: PEARL, distribution: TaskDistribution, tasks: int = 2) -> TrialBatch:
     plan = pearl.plan(distribution.horizon, evaluation=True)
     unit = Unit(0, distribution.sample("test", tasks, 0), plan, (0, 0, 0))
     return LocalExecutor(distribution, pearl.policy).collect([unit], pearl.weights(), 0)[0]

@@ -17,7 +17,7 @@ from metarl.algorithms.rl2.sequences import Sequences
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.policy import Spaces
-from metarl.rollout.types import Round, Trial, Unit
+from metarl.rollout.types import Round, TrialBatch, Unit
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 
 CPU = torch.device("cpu")
@@ -67,7 +67,7 @@ def tasks_of(lengths: list[float]) -> tuple[Task, ...]:
     return tuple(Task.of("Stops", {"length": length}) for length in lengths)
 
 
-def collect(rl2: RL2, lengths: tuple[float, ...] = (2, 9, 4), iteration: int = 0, **options: Any) -> list[Trial]:
+def collect(rl2: RL2, lengths: tuple[float, ...] = (2, 9, 4), iteration: int = 0, **options: Any) -> list[TrialBatch]:
     """One unit of three tasks x two streams: episodes of 2, 5 (the horizon) and 4 steps."""
     unit = Unit(0, tasks_of(list(lengths)), rl2.plan(HORIZON), (0, iteration, 0))
     return LocalExecutor(Stops(**options), rl2.policy).collect([unit], rl2.weights(), iteration)
@@ -76,7 +76,7 @@ def collect(rl2: RL2, lengths: tuple[float, ...] = (2, 9, 4), iteration: int = 0
 # --- credit ---
 
 
-def trial_of(rewards: list[list[float]], values: list[list[float]], terminated: list[bool]) -> Trial:
+def trial_of(rewards: list[list[float]], values: list[list[float]], terminated: list[bool]) -> TrialBatch:
     """One task, one stream; a list of rewards and of logged values per episode."""
     rounds = []
     for episode, logged, is_terminal in zip(rewards, values, terminated, strict=True):
@@ -86,10 +86,10 @@ def trial_of(rewards: list[list[float]], values: list[list[float]], terminated: 
         lengths = np.array([[len(episode)]])
         ends = (np.array([[is_terminal]]), np.array([[not is_terminal]]))
         rounds.append(Round(zeros, zeros[..., :1], r, lengths, *ends, zeros[:, :, 0], {"value": v}))
-    return Trial(0, (), tuple(rounds), 0)
+    return TrialBatch(0, (), tuple(rounds), 0)
 
 
-def advantages(trial: Trial, last_value: float, gamma: float, gae_lambda: float) -> list[float]:
+def advantages(trial: TrialBatch, last_value: float, gamma: float, gae_lambda: float) -> list[float]:
     result, _ = trial_advantages(Sequences.of([trial]), np.array([last_value], np.float32), gamma, gae_lambda)
     return [round(float(x), 6) for x in result[0]]
 
@@ -158,7 +158,7 @@ def test_the_learner_recomputes_what_the_actor_did_at_every_step(core, memory, d
     assert float(kl.abs().max()) < 1e-6
 
 
-def inputs_of(rl2: RL2, trials: list[Trial]) -> np.ndarray:
+def inputs_of(rl2: RL2, trials: list[TrialBatch]) -> np.ndarray:
     """Normalisers are fresh, so that inputs are the raw numbers: [B, T, obs 2 | action 1 | reward | boundary]."""
     return rl2._tensors(Sequences.of(trials), trials)[0].inputs.transpose(0, 1).numpy()
 
@@ -208,7 +208,7 @@ def test_permuting_tasks_permutes_what_is_learnt_from_them():
         )
 
     first = one.update([trial])
-    second = other.update([Trial(0, trial.tasks, tuple(permuted(r) for r in trial.rounds), 0)])
+    second = other.update([TrialBatch(0, trial.tasks, tuple(permuted(r) for r in trial.rounds), 0)])
     assert first == pytest.approx(second, rel=1e-4, abs=1e-6)
     for name, value in one.weights().items():
         np.testing.assert_allclose(value, other.weights()[name], atol=2e-5, err_msg=name)

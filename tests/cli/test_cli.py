@@ -14,7 +14,6 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-import metarl.algorithms
 from metarl.cli.app import app
 from metarl.errors import EnvironmentFault
 from metarl.rollout.local import LocalExecutor
@@ -22,7 +21,7 @@ from metarl.runs import checkpoint
 
 YAML = """
 task_distribution: {name: PointGoal, options: {horizon: 5}}
-algorithm: {name: toy}
+algorithm: {name: "toy_algorithm:Toy"}
 training: {iterations: 2, evaluate_every: 0}
 evaluation: {num_tasks: 3}
 device: cpu
@@ -31,7 +30,6 @@ device: cpu
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setitem(metarl.algorithms._MODULES, "toy", "toy_algorithm")
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(YAML)
     return "small.yaml"
@@ -184,7 +182,7 @@ def test_an_environment_at_fault_is_one_message_and_exit_code_1(config: str, fau
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_go_on(config: str, number: signal.Signals) -> None:
     script = (
-        "import metarl.algorithms, sys; metarl.algorithms._MODULES['toy'] = 'toy_algorithm'\n"
+        "import sys\n"
         "sys.argv = ['metarl', 'train', 'small.yaml', 'training.iterations=1000000', '--local']\n"
         "from metarl.cli.app import main; main()"
     )

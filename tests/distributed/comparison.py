@@ -9,21 +9,21 @@ import numpy as np
 
 from metarl.rollout.executor import Executor
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.types import Trial
+from metarl.rollout.types import TrialBatch
 from tests.distributed.processes import HANG_S
 from tests.toy import Point, make_units, point_policy
 
 WEIGHTS = point_policy().initial_weights()
 
 
-def reference(num_units: int, version: int = 0, seed: int = 0) -> list[Trial]:
+def reference(num_units: int, version: int = 0, seed: int = 0) -> list[TrialBatch]:
     """What the toy distribution's units yield in this process."""
     return LocalExecutor(Point(), point_policy()).collect(make_units(Point(), num_units, seed=seed), WEIGHTS, version)
 
 
-def take_all(executor: Executor, num: int) -> list[Trial]:
+def take_all(executor: Executor, num: int) -> list[TrialBatch]:
     """The next `num` trials that get ready, in the order they do."""
-    trials: list[Trial] = []
+    trials: list[TrialBatch] = []
     while len(trials) < num:
         got = executor.ready(HANG_S)
         assert got
@@ -31,7 +31,7 @@ def take_all(executor: Executor, num: int) -> list[Trial]:
     return trials
 
 
-def assert_same(ours: Sequence[Trial], theirs: Sequence[Trial]) -> None:
+def assert_same(ours: Sequence[TrialBatch], theirs: Sequence[TrialBatch]) -> None:
     """The same trials: every array of every round has the same bytes."""
     assert [(t.unit, t.tasks, t.weights_version) for t in ours] == [
         (t.unit, t.tasks, t.weights_version) for t in theirs

@@ -8,12 +8,12 @@ import pytest
 
 from metarl.distributed.ledger import Ledger
 from metarl.errors import EnvironmentFault
-from metarl.rollout.types import Trial, Unit
+from metarl.rollout.types import TrialBatch, Unit
 from tests.toy import Point, make_units
 
 
-def trial_of(unit: Unit, version: int = 0) -> Trial:
-    return Trial(unit.index, unit.tasks, (), version)
+def trial_of(unit: Unit, version: int = 0) -> TrialBatch:
+    return TrialBatch(unit.index, unit.tasks, (), version)
 
 
 def test_units_come_out_in_order_and_their_trials_in_the_order_of_the_units() -> None:

@@ -10,7 +10,6 @@ import pytest
 from ray._private.internal_api import get_memory_info_reply
 from ray._private.state import state
 
-import metarl.algorithms
 from metarl.config import load_config
 from metarl.distributed import RayExecutor
 from metarl.training.loop import train
@@ -20,7 +19,7 @@ MB = 1e6
 WEIGHTS_MB = 1.0
 CONFIG = f"""
 task_distribution: {{name: PointGoal, options: {{horizon: 40}}}}
-algorithm: {{name: toy, num_tasks: 2, num_streams: 100, ballast: {int(WEIGHTS_MB * MB / 4)}}}
+algorithm: {{name: "toy_algorithm:Toy", num_tasks: 2, num_streams: 100, ballast: {int(WEIGHTS_MB * MB / 4)}}}
 training: {{iterations: 200, checkpoint_every: 1000, evaluate_every: 0, tasks_per_unit: 1}}
 device: cpu
 """
@@ -49,7 +48,6 @@ def test_200_iterations_use_no_more_than_40_do(
 
     Ray frees what nobody holds any more 100 objects at a time: those of 33 iterations here, 44 MB.
     """
-    monkeypatch.setitem(metarl.algorithms._MODULES, "toy", "toy_algorithm")
     (tmp_path / "config.yaml").write_text(CONFIG)
     before, looking = used_mb(), Looking()
     train(

@@ -12,9 +12,10 @@ import pytest
 from guess import PLAN, Guess, GuessPair, GuessPolicy, tasks_of, weights
 
 from metarl.errors import ConfigError, MetarlError, TaskError
-from metarl.evaluation.evaluate import Evaluation, evaluate, summarise, task_seed, unit_seed
+from metarl.evaluation.evaluate import Evaluation, evaluate, summarise
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.types import RoundPlan, Trial, TrialPlan, Unit, Weights
+from metarl.rollout.seeds import evaluation_tasks, evaluation_unit
+from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan, Unit, Weights
 from metarl.tasks import Anchors
 
 Run = Callable[..., Evaluation]
@@ -29,7 +30,7 @@ class Recorder(LocalExecutor):
 
     units: tuple[Unit, ...] = ()
 
-    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[Trial]:
+    def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[TrialBatch]:
         self.units = tuple(units)
         return super().collect(units, weights, version)
 
@@ -186,11 +187,13 @@ def test_no_seed_of_evaluation_is_one_of_training() -> None:
 
     run_seed = 7
     training = {state((run_seed, 0, iteration, unit)) for iteration in range(60) for unit in range(20)}
-    evaluation = {state(unit_seed(run_seed, split, unit)) for split in ("train", "test", "ood") for unit in range(20)}
+    evaluation = {
+        state(evaluation_unit(run_seed, split, unit)) for split in ("train", "test", "ood") for unit in range(20)
+    }
     assert len(evaluation) == 60
     assert not training & evaluation
     drawn = {state((split, run_seed, iteration)) for split in range(3) for iteration in range(200)}
-    assert not drawn & {state((split, *task_seed(run_seed))) for split in range(3)}
+    assert not drawn & {state((split, *evaluation_tasks(run_seed))) for split in range(3)}
 
 
 def test_the_training_tasks_of_no_iteration_are_those_of_an_evaluation_on_the_training_split() -> None:

@@ -28,7 +28,7 @@ def test_every_configuration_can_begin(path):
 def test_a_pretrained_run_still_earns_what_its_evaluation_says(path):
     """A changed default would load without complaint and act otherwise. Of few tasks, so without the extreme ones."""
     run, stated = load_run(path), Evaluation.load(path / "evaluation.json")
-    plan = run.algorithm.plan(run.distribution.horizon, evaluation=True)
+    plan = run.algorithm.evaluation_plan(run.distribution.horizon, run.config.evaluation.settings)
     unit = Unit(0, run.distribution.sample("test", 20, 0), plan, (0, 1))
     (trial,) = LocalExecutor(run.distribution, run.algorithm.policy).collect([unit], run.algorithm.weights(), 0)
     expected = stated.rounds[-1].iqm

@@ -73,25 +73,25 @@ def test_a_frozen_row_keeps_its_memory_and_the_others_move():
     params, x = in_numpy(parameters()), inputs().numpy()
     _, before = NET.step(params, x[0], NET.initial(B), np.ones(B, bool))
     copies = [part.copy() for part in before]
-    moving = np.array([True, False, True, False])
-    _, after = NET.step(params, x[1], before, moving)
+    running = np.array([True, False, True, False])
+    _, after = NET.step(params, x[1], before, running)
     for part, copy, kept in zip(before, copies, after, strict=True):
         np.testing.assert_array_equal(part, copy)  # a step writes into nobody's memory
-        np.testing.assert_array_equal(kept[~moving], copy[~moving])
-        assert (kept[moving] != copy[moving]).any(1).all()
+        np.testing.assert_array_equal(kept[~running], copy[~running])
+        assert (kept[running] != copy[running]).any(1).all()
 
 
 def test_a_row_frozen_in_between_equals_the_sequence_of_its_own_steps():
     params, x = parameters(), inputs()
-    moving = np.random.default_rng(0).random((T, B)) < 0.6
+    running = np.random.default_rng(0).random((T, B)) < 0.6
     memory, outputs = NET.initial(B), []
     for t in range(T):
-        h_t, memory = NET.step(in_numpy(params), x[t].numpy(), memory, moving[t])
+        h_t, memory = NET.step(in_numpy(params), x[t].numpy(), memory, running[t])
         outputs.append(h_t)
     for row in range(B):
-        assert 0 < moving[:, row].sum() < T
-        expected, _ = NET.sequence(params, x[torch.from_numpy(moving[:, row])][:, [row]])
-        np.testing.assert_allclose(np.stack(outputs)[moving[:, row], row], expected[:, 0], atol=1e-5)
+        assert 0 < running[:, row].sum() < T
+        expected, _ = NET.sequence(params, x[torch.from_numpy(running[:, row])][:, [row]])
+        np.testing.assert_allclose(np.stack(outputs)[running[:, row], row], expected[:, 0], atol=1e-5)
 
 
 def test_memory_handed_over_between_two_calls_equals_one_call():

@@ -26,11 +26,11 @@ def inputs(num_steps: int = T) -> torch.Tensor:
     return torch.randn(num_steps, B, D, generator=torch.Generator().manual_seed(1))
 
 
-def step_through(x: torch.Tensor, moving: np.ndarray) -> tuple[np.ndarray, transformer.KeyValueCache]:
+def step_through(x: torch.Tensor, running: np.ndarray) -> tuple[np.ndarray, transformer.KeyValueCache]:
     """Outputs [T, B, M] and the cache after the last step."""
     params = {name: value.numpy() for name, value in parameters().items()}
     memory, outputs = NET.initial(x.shape[1]), []
-    for x_t, moving_t in zip(x.numpy(), moving, strict=True):
+    for x_t, moving_t in zip(x.numpy(), running, strict=True):
         y_t, memory = NET.step(params, x_t, memory, moving_t)
         outputs.append(y_t)
     return np.stack(outputs), memory
@@ -92,39 +92,39 @@ def test_steps_equal_the_sequence():
 
 def test_a_row_frozen_in_between_equals_the_sequence_of_its_own_steps():
     params, x = parameters(), inputs()
-    moving = np.random.default_rng(0).random((T, B)) < 0.6
-    moving[0, 0] = False  # a row without any past that does not move
-    outputs, memory = step_through(x, moving)
+    running = np.random.default_rng(0).random((T, B)) < 0.6
+    running[0, 0] = False  # a row without any past that does not move
+    outputs, memory = step_through(x, running)
     assert np.isfinite(outputs).all()
-    np.testing.assert_array_equal(memory.length, moving.sum(0))
+    np.testing.assert_array_equal(memory.length, running.sum(0))
     for row in range(B):
-        assert 0 < moving[:, row].sum() < T
-        expected, _ = NET.sequence(params, x[torch.from_numpy(moving[:, row])][:, [row]])
-        np.testing.assert_allclose(outputs[moving[:, row], row], expected[:, 0], atol=1e-5)
+        assert 0 < running[:, row].sum() < T
+        expected, _ = NET.sequence(params, x[torch.from_numpy(running[:, row])][:, [row]])
+        np.testing.assert_allclose(outputs[running[:, row], row], expected[:, 0], atol=1e-5)
 
 
 def test_a_frozen_row_keeps_its_memory_and_the_others_append_to_theirs():
     params, x = {name: value.numpy() for name, value in parameters().items()}, inputs().numpy()
     _, before = NET.step(params, x[0], NET.initial(B), np.ones(B, bool))
     keys, values = before.keys.copy(), before.values.copy()
-    moving = np.array([True, False, True, False])
-    _, after = NET.step(params, x[1], before, moving)
+    running = np.array([True, False, True, False])
+    _, after = NET.step(params, x[1], before, running)
     np.testing.assert_array_equal(after.length, [2, 1, 2, 1])
     np.testing.assert_array_equal(before.length, [1, 1, 1, 1])
     for kept, copy in ((after.keys, keys), (after.values, values)):
-        np.testing.assert_array_equal(kept[:, ~moving], copy[:, ~moving])
-        np.testing.assert_array_equal(kept[:, moving, :, :1], copy[:, moving, :, :1])
-        assert (kept[:, moving, :, 1] != 0).all()
+        np.testing.assert_array_equal(kept[:, ~running], copy[:, ~running])
+        np.testing.assert_array_equal(kept[:, running, :, :1], copy[:, running, :, :1])
+        assert (kept[:, running, :, 1] != 0).all()
 
 
 def test_what_a_frozen_row_is_shown_changes_nothing_later():
-    x, moving = inputs(), np.ones((T, B), bool)
-    moving[3:6, 1] = False
+    x, running = inputs(), np.ones((T, B), bool)
+    running[3:6, 1] = False
     disturbed = x.clone()
     disturbed[3:6, 1] = float("nan")
-    outputs, _ = step_through(x, moving)
-    others, _ = step_through(disturbed, moving)
-    np.testing.assert_array_equal(outputs[moving], others[moving])
+    outputs, _ = step_through(x, running)
+    others, _ = step_through(disturbed, running)
+    np.testing.assert_array_equal(outputs[running], others[running])
 
 
 def test_the_future_does_not_change_the_past():
@@ -168,14 +168,14 @@ def test_gradients_agree_with_finite_differences_and_reach_every_parameter_and_t
 
 def test_growing_the_cache_past_its_first_capacity_is_exact(monkeypatch):
     num_steps = 2 * FIRST_CAPACITY + 5
-    x, moving = inputs(num_steps), np.ones((num_steps, B), bool)
-    moving[FIRST_CAPACITY - 1 : FIRST_CAPACITY + 1, 1] = False  # one row rests while the others fill the cache
-    grown, memory = step_through(x, moving)
+    x, running = inputs(num_steps), np.ones((num_steps, B), bool)
+    running[FIRST_CAPACITY - 1 : FIRST_CAPACITY + 1, 1] = False  # one row rests while the others fill the cache
+    grown, memory = step_through(x, running)
     assert memory.keys.shape[3] == 4 * FIRST_CAPACITY
     np.testing.assert_allclose(grown[:, 0], NET.sequence(parameters(), x)[0][:, 0], atol=1e-5)
     monkeypatch.setattr(transformer, "FIRST_CAPACITY", 4 * FIRST_CAPACITY)
-    roomy, never_grown = step_through(x, moving)
-    np.testing.assert_array_equal(grown[moving], roomy[moving])
+    roomy, never_grown = step_through(x, running)
+    np.testing.assert_array_equal(grown[running], roomy[running])
     np.testing.assert_array_equal(memory.keys, never_grown.keys)
     np.testing.assert_array_equal(memory.values, never_grown.values)
 

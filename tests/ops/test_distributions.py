@@ -50,10 +50,10 @@ def test_fisher_product_is_the_hessian_of_the_kl_at_equality(kind):
     weight = torch.rand(2, 5, generator=g, dtype=torch.float64)
     p = gaussians()[0] if kind == "gaussian" else Categorical(torch.randn(2, 5, 3, generator=g, dtype=torch.float64))
     tangent = type(p)(*(torch.randn(x.shape, generator=g, dtype=torch.float64) for x in p))
-    moving = type(p)(*(x.clone().requires_grad_() for x in p))
-    kl = (weight * p.kl(moving)).sum()
-    gradients = torch.autograd.grad(kl, list(moving), create_graph=True)
-    expected = torch.autograd.grad(gradients, list(moving), list(tangent))
+    running = type(p)(*(x.clone().requires_grad_() for x in p))
+    kl = (weight * p.kl(running)).sum()
+    gradients = torch.autograd.grad(kl, list(running), create_graph=True)
+    expected = torch.autograd.grad(gradients, list(running), list(tangent))
     for product, hessian in zip(p.fisher_product(tangent, weight), expected, strict=True):
         torch.testing.assert_close(product, hessian)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from metarl.errors import EnvironmentFault, TrainingError
-from metarl.rollout.collect import collect_trial, env_action_map
-from metarl.rollout.types import Extras, Round, RoundPlan, Transition, TrialPlan
+from metarl.rollout.collect import collect_trials, env_action_map
+from metarl.rollout.types import Episodes, Extras, Round, RoundPlan, Transition, TrialPlan
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 
 
@@ -71,9 +71,9 @@ class Recorder:
         self.calls.append(("observe", transition))
         return state
 
-    def end_round(self, state: int, round_: Round, adapt: bool) -> tuple[int, Extras]:
+    def end_round(self, state: int, episodes: Episodes, adapt: bool) -> tuple[int, Extras]:
         self.calls.append(("end", adapt))
-        return state, {"state": np.full(round_.rewards.shape[0], state)}
+        return state, {"state": np.full(episodes.rewards.shape[0], state)}
 
 
 def run(
@@ -84,7 +84,7 @@ def run(
     plans = (RoundPlan("support"),) * (rounds - 1) + (RoundPlan("query", adapt=False, deterministic=True),)
     rngs = [np.random.default_rng(i) for i in range(2)]
     batch = distribution.make_batch(tasks)
-    return collect_trial(policy, {}, batch, TrialPlan(streams, 5, plans), *rngs), policy, distribution
+    return collect_trials(policy, {}, batch, TrialPlan(streams, 5, plans), *rngs), policy, distribution
 
 
 def test_rewards_observations_and_padding_stand_where_they_belong():
@@ -178,7 +178,7 @@ def test_an_action_that_is_not_finite_is_the_policys_fault_not_the_environments(
     batch = Counters().make_batch([Task.of("Counters", {"length": 9.0})])
     plan = TrialPlan(1, 5, (RoundPlan("query"),))
     with pytest.raises(TrainingError, match=r"the policy's action on Counters\(length=9\) is not finite at step 2"):
-        collect_trial(Diverged(), {}, batch, plan, np.random.default_rng(0), np.random.default_rng(1))
+        collect_trials(Diverged(), {}, batch, plan, np.random.default_rng(0), np.random.default_rng(1))
 
 
 def test_discrete_actions_reach_the_environment_in_its_own_numbers():
@@ -201,14 +201,14 @@ class Recurrent(Recorder):
         over = transition.terminated | transition.truncated
         return {**state, "alive": transition.running & ~over, "boundary": np.zeros_like(state["boundary"])}
 
-    def end_round(self, state: Any, round_: Round, adapt: bool) -> tuple[Any, Extras]:
+    def end_round(self, state: Any, episodes: Episodes, adapt: bool) -> tuple[Any, Extras]:
         return {**state, "alive": np.ones_like(state["alive"]), "boundary": np.ones_like(state["boundary"])}, {}
 
 
 def test_a_recurrent_state_lives_through_episodes_and_rests_where_they_have_ended():
     batch = Counters().make_batch([Task.of("Counters", {"length": float(n)}) for n in (2, 4)])
     plan = TrialPlan(1, 5, (RoundPlan("support"), RoundPlan("query")))
-    first, second = collect_trial(Recurrent(), {}, batch, plan, np.random.default_rng(0), np.random.default_rng(1))
+    first, second = collect_trials(Recurrent(), {}, batch, plan, np.random.default_rng(0), np.random.default_rng(1))
     assert first.extras["hidden"][:, 0].tolist() == [[1, 2, 0, 0, 0], [1, 2, 3, 4, 0]]
     assert second.extras["hidden"][:, 0].tolist() == [[3, 4, 0, 0, 0], [5, 6, 7, 8, 0]]
     assert second.extras["boundary"][:, 0].tolist() == [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]]

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from metarl.algorithms import config_class
+from metarl.algorithms.maml.config import MAMLConfig
 from metarl.config import RunConfig
 from metarl.errors import ConfigError, TaskError
 from metarl.rollout.local import LocalExecutor
@@ -47,7 +47,7 @@ def test_a_requirement_is_met_by_what_is_installed_in_its_version() -> None:
 
 def config() -> RunConfig:
     sections = {"task_distribution": {"name": "Elsewhere"}, "training": {"iterations": 1}}
-    return RunConfig(**sections, algorithm=config_class("maml")())
+    return RunConfig(**sections, algorithm=MAMLConfig(name="maml"))
 
 
 def test_the_learner_takes_stated_spaces_and_builds_nothing() -> None:

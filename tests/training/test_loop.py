@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-import metarl.algorithms
 from metarl.config import RunConfig, load_config
 from metarl.errors import CheckpointError, ConfigError, EnvironmentFault, TaskError, TrainingError
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.types import Trial
+from metarl.rollout.types import TrialBatch
 from metarl.runs import checkpoint
 from metarl.runs.build import load_run
 from metarl.runs.directory import open_run, read_records
@@ -32,17 +31,12 @@ from tests.run_contents import records_of
 YAML = """
 seed: 3
 task_distribution: {name: PointGoal, options: {horizon: 6}}
-algorithm: {name: toy}
+algorithm: {name: "toy_algorithm:Toy"}
 training: {iterations: 8, checkpoint_every: 2, evaluate_every: 3, keep_checkpoints: 2, tasks_per_unit: 3}
 evaluation: {num_tasks: 4}
 executor: {backend: local}
 device: cpu
 """
-
-
-@pytest.fixture(autouse=True)
-def toy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(metarl.algorithms._MODULES, "toy", "toy_algorithm")
 
 
 @pytest.fixture
@@ -69,7 +63,7 @@ class Interrupting(LocalExecutor):
         super().__init__(distribution, policy)
         self._calls, self._at, self._action = 0, at, action
 
-    def collect(self, *args: Any) -> list[Trial]:
+    def collect(self, *args: Any) -> list[TrialBatch]:
         self._calls += 1
         trials = super().collect(*args)
         if self._calls == self._at:
@@ -91,9 +85,7 @@ def raising(error: BaseException) -> Callable[[], None]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
     (folder / "config.yaml").write_text(YAML)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(metarl.algorithms._MODULES, "toy", "toy_algorithm")
-        outcome = train(load_config(folder / "config.yaml"), folder / "run", LocalExecutor)
+    outcome = train(load_config(folder / "config.yaml"), folder / "run", LocalExecutor)
     assert (outcome.reason, outcome.iteration) == ("done", 8)
     return folder / "run"
 
@@ -134,8 +126,7 @@ def test_killed_and_resumed_equals_uninterrupted(
     """SIGKILL in another process, after iteration 5: iteration 5 was not saved and is done again."""
     make_config()
     script = f"""
-import os, signal, pathlib, metarl.algorithms
-metarl.algorithms._MODULES["toy"] = "toy_algorithm"
+import os, signal, pathlib
 from metarl.config import load_config
 from metarl.training.loop import train
 from test_loop import Interrupting
@@ -320,7 +311,7 @@ def test_tasks_and_returns_do_not_depend_on_how_tasks_are_grouped_into_workers(
     """Units come back in any order from real workers; the loop must see them in unit order and no other."""
 
     class Reversed(LocalExecutor):
-        def collect(self, units: Any, weights: Any, version: int) -> list[Trial]:
+        def collect(self, units: Any, weights: Any, version: int) -> list[TrialBatch]:
             return super().collect(list(units)[::-1], weights, version)[::-1]
 
     train(make_config(), tmp_path / "run", Reversed)

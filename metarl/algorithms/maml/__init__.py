@@ -1,0 +1,23 @@
+"""The MAML family: adaptation by gradient steps on support episodes.
+
+config.py      settings and outer steps
+policy.py      what rollout workers run: acts, and takes the inner step
+objective.py   the meta-loss and its gradient
+trpo.py        the trust-region outer step
+learner.py     papers, equations, deviations; the algorithm
+"""
+
+from __future__ import annotations
+
+from metarl.algorithms.base import Preset
+from metarl.algorithms.maml.learner import MAML
+
+PROMP = Preset("maml", {"outer": {"name": "ppo"}})
+MAML_TRPO = Preset("maml", {"outer": {"name": "trpo"}})
+FOMAML = Preset("maml", {"variant": "fomaml", "outer": {"name": "trpo"}})
+ANIL = Preset("maml", {"variant": "anil", "outer": {"name": "trpo"}})
+META_SGD = Preset("maml", {"variant": "meta_sgd", "outer": {"name": "trpo"}})
+E_MAML = Preset("maml", {"exploration_coef": 1.0, "outer": {"name": "pg"}})
+REPTILE = Preset("maml", {"outer": {"name": "reptile"}})
+
+__all__ = ["ANIL", "E_MAML", "FOMAML", "MAML", "MAML_TRPO", "META_SGD", "PROMP", "REPTILE"]

@@ -1,4 +1,4 @@
-"""What PEARL's actors run: a policy given a latent z, and the belief over z that its transitions build. NumPy.
+"""What rollout workers run: a policy given a latent z, and the posterior over z given its transitions. NumPy.
 
 Letters: K task, N stream, B = K N rows, T steps, C context features, O observation, A action, Z latent.
 """
@@ -14,8 +14,7 @@ from metarl.algorithms.tensors import to_tensor
 from metarl.kernels.relu_mlp import ReluMLP
 from metarl.nets.context_encoder import ContextEncoder, Memory
 from metarl.ops.latents import Evidence, posterior
-from metarl.rollout.policy import Context, check_context
-from metarl.rollout.types import Extras, Round, Transition, Weights
+from metarl.rollout.types import Episodes, Extras, Transition, Weights
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -36,6 +35,7 @@ class PEARLState:
     belief: Belief
     z: np.ndarray  # [B, Z]
     is_stale: bool  # whether a fresh z is to be drawn before the next action
+    context_of: np.ndarray | None = None  # [K] whose evidence each task takes; see AdaptivePolicy.begin_trial
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,19 @@ class PEARLPolicy:
     latent_dim: int
     context_size: int
     next_observation: bool  # whether the context holds it
-    context: Context = "own"  # blank stays at the prior, shuffled believes another task's evidence
 
-    def begin_trial(self, weights: Weights, num_tasks: int, num_streams: int, rng: np.random.Generator) -> PEARLState:
-        check_context(self.context, num_tasks)
+    def begin_trial(
+        self,
+        weights: Weights,
+        num_tasks: int,
+        num_streams: int,
+        rng: np.random.Generator,
+        context_of: np.ndarray | None = None,
+    ) -> PEARLState:
         shape = (num_tasks * num_streams, self.latent_dim)
         prior = Belief(np.zeros(shape, np.float32), np.ones(shape, np.float32))
         nothing = self.encoder.initial(shape[0])
-        return PEARLState(weights, (num_tasks, num_streams), nothing, prior, prior.mean, is_stale=True)
+        return PEARLState(weights, (num_tasks, num_streams), nothing, prior, prior.mean, True, context_of)
 
     def act(
         self, state: PEARLState, observations: np.ndarray, rng: np.random.Generator, deterministic: bool
@@ -75,31 +80,37 @@ class PEARLPolicy:
     def observe(self, state: PEARLState, transition: Transition) -> PEARLState:
         return state
 
-    def end_round(self, state: PEARLState, round_: Round, adapt: bool) -> tuple[PEARLState, Extras]:
+    def end_round(self, state: PEARLState, episodes: Episodes, adapt: bool) -> tuple[PEARLState, Extras]:
         """Read the round's real transitions; where `adapt`, believe them and all before. Logs the belief that the next
         round starts from."""
         mine = f"{self.encoder.name}."
         params = {name: to_tensor(value) for name, value in state.weights.items() if name.startswith(mine)}
-        features = to_tensor(context_features(round_, self.next_observation))
-        mask = to_tensor(round_.mask.reshape(features.shape[:2])).float()
+        features = to_tensor(context_features(episodes, self.next_observation))
+        mask = to_tensor(episodes.mask.reshape(features.shape[:2])).float()
         belief = state.belief
         with torch.no_grad():
             memory = self.encoder.read(params, features, state.memory, mask)
-            if adapt and self.context != "blank":
+            if adapt and not _is_blank(state.context_of):
                 evidence = self.encoder.evidence(params, memory)
-                if self.context == "shuffled":  # the next task's
-                    evidence = Evidence(*(torch.roll(part, state.shape[1], 0) for part in evidence))
+                if state.context_of is not None:
+                    rows = np.arange(len(features)).reshape(state.shape)[state.context_of].ravel()
+                    evidence = Evidence(*(part[torch.from_numpy(rows)] for part in evidence))
                 mean, var = posterior(evidence, self.context_size)
                 belief = Belief(mean.numpy(), var.numpy())
-        rows = (*state.shape, self.latent_dim)
-        derived = {"belief_mean": belief.mean.reshape(rows), "belief_var": belief.var.reshape(rows)}
+        shape = (*state.shape, self.latent_dim)
+        derived = {"belief_mean": belief.mean.reshape(shape), "belief_var": belief.var.reshape(shape)}
         return replace(state, memory=memory, belief=belief, is_stale=True), derived
 
 
-def context_features(round_: Round, next_observation: bool) -> np.ndarray:
+def _is_blank(context_of: np.ndarray | None) -> bool:
+    """Whether no task takes any evidence; a unit's tasks are ablated alike."""
+    return context_of is not None and bool((context_of < 0).all())
+
+
+def context_features(episodes: Episodes, next_observation: bool) -> np.ndarray:
     """(o, a, r) of every step, and o' where asked for: [B, T, C] float32. Padding is whatever it is."""
-    parts = [round_.observations, round_.actions, round_.rewards[..., None]]
+    parts = [episodes.observations, episodes.actions, episodes.rewards[..., None]]
     if next_observation:
-        parts.append(round_.next_observations)
+        parts.append(episodes.next_observations)
     joined = np.concatenate(parts, axis=-1)
     return joined.reshape(-1, *joined.shape[2:])

@@ -1,6 +1,6 @@
 """Per-task replay on the learner's device, for algorithms that learn off-policy (PEARL, Rakelly et al. 2019, sec. 5).
 
-        Round --add--> ring of `capacity` transitions per task --sample, sample_runs--> Batch
+        Episodes --add--> ring of `capacity` transitions per task --sample, sample_runs--> Transitions
 
 One row holds one transition, so that a batch is one gather and a checkpoint one tensor:
 
@@ -19,11 +19,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metarl.errors import CheckpointError, MetarlError
-from metarl.rollout.types import Round
+from metarl.rollout.types import Episodes
 
 
 @dataclass(frozen=True)
-class Batch:
+class Transitions:
     """Transitions of K tasks, B of each: views of one tensor. `terminated` is 1 where the next state is
     terminal and so worth nothing; running out of time is no terminal state."""
 
@@ -72,7 +72,7 @@ class Replay:
         """The tasks that can be sampled: those with any transition stored. Known on the host."""
         return [task for task, size in enumerate(self._sizes) if size]
 
-    def add(self, task: int, episodes: Round, k: int) -> None:
+    def add(self, task: int, episodes: Episodes, k: int) -> None:
         """Store all real steps of row `k` of `episodes` as transitions of `task`, over its oldest where it is full.
 
         Streams count as one after the other, so whole episodes grow old and not the beginnings of all.
@@ -95,7 +95,7 @@ class Replay:
         assert 0 <= task < self.num_tasks
         self._set_fill(task, 0, 0)
 
-    def sample(self, tasks: Int[Tensor, " K"], batch_size: int, generator: torch.Generator) -> Batch:
+    def sample(self, tasks: Int[Tensor, " K"], batch_size: int, generator: torch.Generator) -> Transitions:
         """`batch_size` transitions of each of `tasks`, uniform over what is stored of it, with replacement.
 
         The host never waits for the device, with one exception: `tasks` that lie on the device are read
@@ -104,7 +104,7 @@ class Replay:
         tasks, u = self._draw(tasks, batch_size, generator)
         return self._gather(tasks, (u * self._device_sizes[tasks][:, None]).long())
 
-    def sample_runs(self, tasks: Int[Tensor, " K"], length: int, generator: torch.Generator) -> Batch:
+    def sample_runs(self, tasks: Int[Tensor, " K"], length: int, generator: torch.Generator) -> Transitions:
         """`length` transitions of each of `tasks` in the order in which they were added, without a gap; where a run
         starts is uniform. All runs are as short as the fewest transitions that are stored of any task, the empty ones
         aside.
@@ -127,14 +127,14 @@ class Replay:
         u = torch.rand(len(tasks), number, dtype=torch.float64, device=tasks.device, generator=generator)
         return tasks, u
 
-    def _gather(self, tasks: Tensor, places: Tensor) -> Batch:
+    def _gather(self, tasks: Tensor, places: Tensor) -> Transitions:
         """The transitions at `places` [K, B] of the rings of `tasks` [K]."""
         slots = tasks[:, None] * self.capacity + places
         # index_select copies whole rows: on a CPU six times as fast as self._memory[tasks[:, None], slots]
         rows = self._memory.flatten(0, 1).index_select(0, slots.flatten()).unflatten(0, slots.shape)
         widths = [self.obs_dim, self.action_dim, self.obs_dim, 1, 1]
         observations, actions, next_observations, rewards, terminated = rows.split(widths, dim=2)
-        return Batch(observations, actions, rewards[..., 0], next_observations, terminated[..., 0])
+        return Transitions(observations, actions, rewards[..., 0], next_observations, terminated[..., 0])
 
     def state_dict(self) -> dict[str, Tensor]:
         """What is stored, where it lies in the rings, and the sizes it was stored with; on the host."""
@@ -185,7 +185,7 @@ def _row_width(obs_dim: int, action_dim: int) -> int:
     return 2 * obs_dim + action_dim + 2
 
 
-def _rows(episodes: Round, k: int) -> Float[np.ndarray, "M D"]:
+def _rows(episodes: Episodes, k: int) -> Float[np.ndarray, "M D"]:
     """The real steps of row `k` as rows of the memory, stream by stream, each in the order of time."""
     task = episodes.of_task(k)
     terminated = np.zeros(task.rewards.shape, np.float32)

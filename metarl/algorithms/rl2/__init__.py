@@ -1,0 +1,11 @@
+"""RL2: adaptation by the memory of a recurrent policy.
+
+config.py      settings, cores
+policy.py      what rollout workers run: acts and remembers
+sequences.py   whole trials as sequences
+learner.py     papers, equations, deviations; the algorithm
+"""
+
+from metarl.algorithms.rl2.learner import RL2
+
+__all__ = ["RL2"]

@@ -26,17 +26,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from metarl.algorithms.base import refuse_to_train_with
-from metarl.algorithms.optimiser import load_moments, moments_of
-from metarl.algorithms.rl2.policy import NET_PREFIX, FineTuning, RL2Policy, net_of, sequence_inputs
+from metarl.algorithms.base import EvaluationSettings, judged_streams, rounds_of
+from metarl.algorithms.optimiser import load_moments, moments_of, set_lr
+from metarl.algorithms.rl2.config import LSTMCore, RL2Config, TransformerCore
+from metarl.algorithms.rl2.policy import NET_PREFIX, RL2Policy, net_of, sequence_inputs
 from metarl.algorithms.rl2.sequences import Sequences, last_derived
+from metarl.errors import ConfigError
 from metarl.kernels.gru import GRU
 from metarl.kernels.lstm import LSTM
 from metarl.kernels.parallel import parallel_map, sum_in_order
@@ -47,76 +47,26 @@ from metarl.ops.functional_sgd import leaves
 from metarl.ops.moments import Moments
 from metarl.ops.returns import generalised_advantages, standardise
 from metarl.ops.surrogates import clipped_ratio
-from metarl.rollout.policy import Context, Spaces
-from metarl.rollout.types import RoundPlan, Trial, TrialPlan
+from metarl.rollout import seeds
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan
 from metarl.tasks import Task, TaskDistribution
 
 _VALUE_MEMORY = 0.97  # how much of the critic's normaliser an update keeps
 _CHUNK_ROWS = 32  # trials that one thread differentiates together on a CPU: one step's gates stay in cache
 
 
-class Config(BaseModel):
-    """Defaults are VariBAD's RL2 on HalfCheetah with more streams and fewer epochs per sample."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["rl2"] = "rl2"
-    core: Literal["gru", "lstm", "transformer"] = "gru"
-    memory: Literal["trial", "none"] = Field("trial", description="none: cleared at every step (task-blind)")
-    tasks_per_iteration: int = Field(48, ge=1)
-    num_streams: int = Field(1, ge=1, description="independent trials per task")
-    episodes_per_trial: int = Field(2, ge=1)
-    hidden_dim: int = Field(128, ge=1, description="of the core")
-    encoded_obs_dim: int = Field(64, ge=1)
-    head_dim: int = Field(64, ge=1)
-    num_layers: int = Field(2, ge=1, description="transformer")
-    num_heads: int = Field(4, ge=1, description="transformer")
-    init_std: float = Field(0.6, gt=0, description="of half the action range")
-    min_std: float = Field(0.05, gt=0)
-    bound_coef: float = Field(0.05, ge=0, description="of the squared excess of means over the action range")
-    gamma: float = Field(0.97, gt=0, le=1)
-    gae_lambda: float = Field(0.9, ge=0, le=1)
-    lr: float = Field(1e-3, gt=0)
-    lr_decay_iterations: int | None = Field(None, ge=1, description="linearly to 0 over so many; null: constant")
-    epochs: int = Field(2, ge=1)
-    minibatches: int = Field(4, ge=1, description="of whole trials")
-    clip: float = Field(0.2, gt=0, lt=1)
-    entropy_coef: float = Field(0.003, ge=0)
-    value_coef: float = Field(0.5, ge=0)
-    max_grad_norm: float = Field(0.5, gt=0)
-    max_kl: float | None = Field(None, gt=0, description="an update ends when KL(behaviour || policy) exceeds it")
-    bptt_steps: int | None = Field(None, ge=1, description="gradients reach back so far; null: the whole trial")
-    normalise_inputs: bool = True
-    normalise_values: bool = True
-    fine_tune_steps: int = Field(0, ge=0, description="gradient steps between rounds of an evaluation (memory: none)")
-    fine_tune_lr: float = Field(0.01, gt=0)
-    deterministic_evaluation: bool = True
-    context: Context = Field("own", description="what memory is worth, in evaluations: blank, or another task's")
-
-    @model_validator(mode="after")
-    def _check(self) -> Config:
-        if self.init_std < self.min_std:
-            raise ValueError(f"init_std ({self.init_std}) must not be below min_std ({self.min_std})")
-        if self.core == "transformer" and self.bptt_steps is not None:
-            raise ValueError("bptt_steps is not for core: transformer; set null")
-        if self.core == "transformer" and self.hidden_dim % self.num_heads:
-            raise ValueError(f"num_heads ({self.num_heads}) must divide hidden_dim ({self.hidden_dim})")
-        if self.fine_tune_steps and self.memory != "none":
-            raise ValueError("fine_tune_steps is a baseline without memory: set memory: none")
-        if self.minibatches > self.tasks_per_iteration * self.num_streams:
-            trials = self.tasks_per_iteration * self.num_streams
-            raise ValueError(f"minibatches ({self.minibatches}) must not exceed the trials of an iteration ({trials})")
-        return self
-
-
-def make_net(config: Config, spaces: Spaces) -> RecurrentPolicy:
+def make_net(config: RL2Config, spaces: Spaces) -> RecurrentPolicy:
     """The actor-critic that `config` describes."""
     dim = RecurrentPolicy.encoded_dim(config.encoded_obs_dim)
     core: Core
-    if config.core == "transformer":
-        core = Transformer(dim, config.hidden_dim, config.num_layers, config.num_heads)
-    else:
-        core = GRU(dim, config.hidden_dim) if config.core == "gru" else LSTM(dim, config.hidden_dim)
+    match config.core:
+        case TransformerCore() as c:
+            core = Transformer(dim, c.hidden_dim, c.num_layers, c.num_heads)
+        case LSTMCore() as c:
+            core = LSTM(dim, c.hidden_dim)
+        case c:
+            core = GRU(dim, c.hidden_dim)
     return RecurrentPolicy(
         spaces.obs_dim,
         spaces.action_dim,
@@ -168,9 +118,10 @@ class TrialTensors:
 class RL2:
     """The Algorithm: PPO over whole trials."""
 
+    Config = RL2Config
     max_lag = 0
 
-    def __init__(self, config: Config, spaces: Spaces, device: torch.device, seed: int):
+    def __init__(self, config: RL2Config, spaces: Spaces, device: torch.device, seed: int):
         self.config, self.device, self.seed = config, device, seed
         self.net = make_net(config, spaces)
         params = self.net.init(torch.Generator().manual_seed(seed))
@@ -183,20 +134,27 @@ class RL2:
     @property
     def policy(self) -> RL2Policy:
         c = self.config
-        tuning = FineTuning(c.fine_tune_steps, c.fine_tune_lr, c.gamma, c.gae_lambda) if c.fine_tune_steps else None
-        return RL2Policy(self.net, tuning).with_context(c.context)
+        return RL2Policy(self.net, c.fine_tuning, c.gamma, c.gae_lambda)
 
     def tasks(self, distribution: TaskDistribution, seed: int, iteration: int) -> tuple[Task, ...]:
-        return distribution.sample("train", self.config.tasks_per_iteration, (seed, iteration))
+        return distribution.sample("train", self.config.tasks_per_iteration, seeds.training_tasks(seed, iteration))
 
-    def plan(self, horizon: int, evaluation: bool = False) -> TrialPlan:
-        """Episodes of a trial; all but the last support it. Fine-tuning is for evaluation alone."""
+    def plan(self, horizon: int) -> TrialPlan:
+        """Episodes of a trial. Fine-tuning is for evaluations alone."""
         c = self.config
-        is_mean = evaluation and c.deterministic_evaluation
-        adapt = evaluation or not c.fine_tune_steps
-        supports = (RoundPlan("support", adapt=adapt, deterministic=is_mean and not c.fine_tune_steps),)
-        query = RoundPlan("query", adapt=False, deterministic=is_mean)
-        return TrialPlan(c.num_streams, horizon, (*supports * (c.episodes_per_trial - 1), query))
+        supports = (RoundPlan("support", adapt=c.fine_tuning is None),) * (c.episodes_per_trial - 1)
+        return TrialPlan(c.num_streams, horizon, (*supports, RoundPlan("query", adapt=False)))
+
+    def evaluation_plan(self, horizon: int, settings: EvaluationSettings) -> TrialPlan:
+        """The last episode of a trial is judged; the ones before fill the memory, or are fine-tuned on."""
+        c = self.config
+        if c.memory == "none" and settings.context != "own":
+            raise ConfigError(f"evaluation.context = {settings.context!r}: memory: none has no context; allowed: own")
+        before = rounds_of(settings, c.episodes_per_trial - 1, "RL2")
+        support = RoundPlan("support", deterministic=settings.deterministic and c.fine_tuning is None)
+        query = RoundPlan("query", adapt=False, deterministic=settings.deterministic)
+        streams = judged_streams(c.num_streams, settings)
+        return TrialPlan(streams, horizon, (*[support] * before, query), settings.context)
 
     def weights(self) -> dict[str, np.ndarray]:
         weights = {NET_PREFIX + name: value.detach().cpu().numpy().copy() for name, value in self._params.items()}
@@ -206,22 +164,21 @@ class RL2:
             weights[f"{name}.mean"], weights[f"{name}.std"] = scale_of(moments)
         return weights
 
-    def update(self, trials: Sequence[Trial]) -> dict[str, float]:
+    def update(self, batches: Sequence[TrialBatch], progress: float) -> dict[str, float]:
         """`epochs` passes of PPO over the trials, then the normalisers move."""
-        refuse_to_train_with(self.config.context)
-        sequences = Sequences.of(trials)
+        sequences = Sequences.of([batch.rounds for batch in batches])
         if self._num_updates == 0:  # the critic's first errors would be of the size of the returns
-            self._move_value_normaliser(self._tensors(sequences, trials)[1])
-        data, returns = self._tensors(sequences, trials)
-        self._set_lr()
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self._num_updates) % 2**63)
+            self._move_value_normaliser(self._tensors(sequences, batches)[1])
+        data, returns = self._tensors(sequences, batches)
+        lr = set_lr(self._optimiser, self.config.lr, self.config.lr_schedule, progress)
+        generator = torch.Generator().manual_seed(seeds.update(self.seed, self._num_updates))
         records: list[dict[str, float]] = []
         for rows in self._minibatches(len(sequences.mask), generator):
             records.append(self._step(data[rows.to(self.device)]))
             if self.config.max_kl is not None and records[-1]["kl"] > self.config.max_kl:
                 break
         metrics = {name: float(np.mean([record[name] for record in records])) for name in records[0]}
-        metrics |= {"kl": records[-1]["kl"], "gradient_steps": float(len(records))}
+        metrics |= {"kl": records[-1]["kl"], "gradient_steps": float(len(records)), "lr": lr}
         values = torch.from_numpy(sequences.extras["value"])[torch.from_numpy(sequences.mask)]
         metrics["explained_variance"] = float(1 - (returns - values).var() / returns.var().clamp_min(1e-12))
         if "log_std" in self._params:
@@ -235,10 +192,10 @@ class RL2:
         for _ in range(self.config.epochs):
             yield from torch.randperm(num_trials, generator=generator).chunk(self.config.minibatches)
 
-    def _tensors(self, s: Sequences, trials: Sequence[Trial]) -> tuple[TrialTensors, Tensor]:
+    def _tensors(self, s: Sequences, batches: Sequence[TrialBatch]) -> tuple[TrialTensors, Tensor]:
         """The learner's data, and the critic's targets on all real steps in the rewards' own units."""
         weights, mask = self.weights(), torch.from_numpy(s.mask).float()
-        last_values = last_derived(trials, "last_value")
+        last_values = last_derived([batch.rounds for batch in batches], "last_value")
         advantages, returns = trial_advantages(s, last_values, self.config.gamma, self.config.gae_lambda)
         targets = (returns - float(weights["value.mean"][0])) / float(weights["value.std"][0])
 
@@ -284,7 +241,7 @@ class RL2:
         c = self.config
         share = data.mask.sum() / total
         params = leaves(self._params)
-        distribution, values = self.net.forward(params, data.inputs, c.bptt_steps)
+        distribution, values = self.net.forward(params, data.inputs, getattr(c.core, "bptt_steps", None))
         log_prob = distribution.log_prob(data.actions)
         batch = (log_prob[None], data.old_log_prob[None], data.advantages[None], data.mask[None])
         policy_loss = clipped_ratio(*batch, c.clip).sum() * share
@@ -300,12 +257,6 @@ class RL2:
             is_clipped = ((log_prob - data.old_log_prob).exp() - 1).abs() > c.clip
             clipped = (is_clipped * data.mask).sum() / total
             return list(gradients), torch.stack((policy_loss, value_loss, entropy, kl, clipped)).detach()
-
-    def _set_lr(self) -> None:
-        horizon = self.config.lr_decay_iterations
-        left = 1.0 if horizon is None else max(0.0, 1 - self._num_updates / horizon)
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.config.lr * left
 
     def _move_input_normaliser(self, s: Sequences) -> None:
         seen = np.concatenate((s.observations, s.rewards[..., None]), axis=-1)
@@ -344,8 +295,3 @@ class RL2:
 def scale_of(moments: Moments) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation as acting uses them, float32; 0 and 1 before anything was seen."""
     return moments.mean.float().numpy().copy(), moments.std().float().numpy().copy()
-
-
-def build(config: Config, spaces: Spaces, device: torch.device, seed: int) -> RL2:
-    """The learner."""
-    return RL2(config, spaces, device, seed)

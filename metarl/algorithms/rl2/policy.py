@@ -1,4 +1,4 @@
-"""What RL2's actors run: a recurrent policy over whole trials, in NumPy. See `rl2.py` for the papers and equations.
+"""What rollout workers run: a recurrent policy over whole trials, in NumPy. `learner.py` has papers and equations.
 
 Letters: K task, N stream, B = K N rows, T steps of a trial, I input, O observation, P previous action, A action.
 """
@@ -11,27 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.algorithms.rl2.config import FineTuning
 from metarl.algorithms.rl2.sequences import Sequences
 from metarl.algorithms.tensors import to_tensor
 from metarl.nets.recurrent_policy import Memory, Memoryless, RecurrentPolicy
 from metarl.ops.functional_sgd import leaves, sgd
 from metarl.ops.returns import generalised_advantages, standardise
 from metarl.ops.surrogates import likelihood_ratio
-from metarl.rollout.policy import Context, check_context
-from metarl.rollout.types import Extras, Round, Transition, Trial, Weights
+from metarl.rollout.types import Episodes, Extras, Transition, Weights
 
 _INPUT_LIMIT = 10.0  # normalised inputs are clipped to this
 NET_PREFIX = "net."
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """Policy-gradient steps on a new task, between the rounds of an evaluation."""
-
-    steps: int
-    lr: float
-    gamma: float
-    gae_lambda: float
 
 
 # --- inputs, the same for acting and learning --------------------------------------------------------
@@ -64,7 +54,7 @@ def sequence_inputs(weights: Weights, net: RecurrentPolicy, data: Sequences) -> 
     return inputs
 
 
-# --- what actors run ---------------------------------------------------------------------------------
+# --- acting ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -72,47 +62,54 @@ class RL2State:
     """Rows are tasks x streams. `nets` holds prepared parameters: one for all, or one per task (from `tuned`)."""
 
     weights: Weights
+    net: RecurrentPolicy  # without memory where the context is blank
     nets: tuple[dict[str, np.ndarray], ...]
     shape: tuple[int, int]  # K, N
     memory: Memory
     previous: np.ndarray  # [B, P + 1] last action and normalised reward
     boundary: np.ndarray  # [B, 1] 1 where the next observation is an episode's first
-    is_alive: np.ndarray  # [B] whose episode has not ended
+    running: np.ndarray  # [B] whose episode has not ended
+    context_of: np.ndarray | None = None  # [K] whose memory each task's policy reads; see AdaptivePolicy.begin_trial
     tuned: tuple[dict[str, np.ndarray], ...] = ()  # each task's own parameters after fine-tuning
 
 
 @dataclass(frozen=True)
 class RL2Policy:
-    """The AdaptivePolicy. `context` tests what memory is good for: `blank` has none, `shuffled` another task's."""
+    """The AdaptivePolicy. `gamma` and `gae_lambda` are for fine-tuning."""
 
     net: RecurrentPolicy
-    fine_tuning: FineTuning | None = None
-    context: Context = "own"
+    fine_tuning: FineTuning | None
+    gamma: float
+    gae_lambda: float
 
-    def with_context(self, context: Context) -> RL2Policy:
-        """The same policy for an ablation at test."""
-        core = self.net.core if context != "blank" or self._is_memoryless else Memoryless(self.net.core)
-        return replace(self, context=context, net=replace(self.net, core=core))
-
-    @property
-    def _is_memoryless(self) -> bool:
-        return isinstance(self.net.core, Memoryless)
-
-    def begin_trial(self, weights: Weights, num_tasks: int, num_streams: int, rng: np.random.Generator) -> RL2State:
-        check_context(self.context, num_tasks)
-        B = num_tasks * num_streams
-        prepared = self.net.prepared(net_of(weights))
-        previous = np.zeros((B, self.net.action_dim + 1), np.float32)
-        memory, boundary = self.net.core.initial(B), self._boundary(B)
-        return RL2State(weights, (prepared,), (num_tasks, num_streams), memory, previous, boundary, np.ones(B, bool))
-
-    def _boundary(self, rows: int) -> np.ndarray:
-        return np.full((rows, 1), 0.0 if self._is_memoryless else 1.0, np.float32)
+    def begin_trial(
+        self,
+        weights: Weights,
+        num_tasks: int,
+        num_streams: int,
+        rng: np.random.Generator,
+        context_of: np.ndarray | None = None,
+    ) -> RL2State:
+        net, B = self.net, num_tasks * num_streams
+        if context_of is not None and (context_of < 0).any():
+            assert (context_of < 0).all(), "a unit's tasks are ablated alike"
+            net, context_of = replace(net, core=Memoryless(net.core)), None
+        return RL2State(
+            weights=weights,
+            net=net,
+            nets=(net.prepared(net_of(weights)),),
+            shape=(num_tasks, num_streams),
+            memory=net.core.initial(B),
+            previous=np.zeros((B, net.action_dim + 1), np.float32),
+            boundary=_boundary(net, B),
+            running=np.ones(B, bool),
+            context_of=context_of,
+        )
 
     def act(
         self, state: RL2State, observations: np.ndarray, rng: np.random.Generator, deterministic: bool
     ) -> tuple[np.ndarray, RL2State, Extras]:
-        output, values, memory = self._forward(state, observations, state.is_alive)
+        output, values, memory = self._forward(state, observations, state.running)
         extras = {"logits" if self.net.discrete else "mean": output, "value": values}
         state = replace(state, memory=memory)
         if self.net.discrete:
@@ -130,23 +127,21 @@ class RL2Policy:
         return np.exp(np.stack([self.net.log_std(net) for net in state.nets]))[:, None]
 
     def _forward(
-        self, state: RL2State, observations: np.ndarray, moving: np.ndarray
+        self, state: RL2State, observations: np.ndarray, running: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, Memory]:
         """Means or logits [K, N, A], values [K, N] and memory."""
-        K, N = state.shape
+        (K, N), net = state.shape, state.net
         obs = normalise(state.weights, _OBSERVATIONS, observations.reshape(K * N, -1))
         inputs = np.concatenate((obs, state.previous, state.boundary), axis=1)
         if len(state.nets) == 1:
-            core, encoded, memory = self.net.step(state.nets[0], inputs, state.memory, moving)
-            if self.context == "shuffled":
-                core = np.roll(core, N, axis=0)  # the next task's
-            output, values = self.net.heads(state.nets[0], core, encoded)
+            core, encoded, memory = net.step(state.nets[0], inputs, state.memory, running)
+            if state.context_of is not None:
+                core = core.reshape(K, N, -1)[state.context_of].reshape(K * N, -1)
+            output, values = net.heads(state.nets[0], core, encoded)
         else:  # memoryless: each task's rows with its own parameters
             rows = [slice(k * N, (k + 1) * N) for k in range(K)]
-            parts = [
-                self.net.step(net, inputs[r], None, moving[r])[:2] for net, r in zip(state.nets, rows, strict=True)
-            ]
-            heads = [self.net.heads(net, *part) for net, part in zip(state.nets, parts, strict=True)]
+            parts = [net.step(own, inputs[r], None, running[r])[:2] for own, r in zip(state.nets, rows, strict=True)]
+            heads = [net.heads(own, *part) for own, part in zip(state.nets, parts, strict=True)]
             output, values, memory = np.concatenate([h[0] for h in heads]), np.concatenate([h[1] for h in heads]), None
         values = state.weights["value.mean"] + state.weights["value.std"] * values
         return output.reshape(K, N, -1), values.reshape(K, N), memory
@@ -155,27 +150,61 @@ class RL2Policy:
         B = state.shape[0] * state.shape[1]
         running = transition.running.reshape(B)
         over = (transition.terminated | transition.truncated).reshape(B)
-        if not self._is_memoryless:
+        if not isinstance(state.net.core, Memoryless):
             actions = transition.actions.reshape(B, *transition.actions.shape[2:])
             actions = encode_actions(actions, self.net.action_dim, self.net.discrete)
             rewards = normalise(state.weights, _REWARD, transition.rewards.reshape(B, 1))
             latest = np.concatenate((actions, rewards), axis=1)
             previous = latest if running.all() else np.where(running[:, None], latest, state.previous)
             state = replace(state, previous=previous)
-        return replace(state, boundary=np.zeros((B, 1), np.float32), is_alive=running & ~over)
+        return replace(state, boundary=np.zeros((B, 1), np.float32), running=running & ~over)
 
-    def end_round(self, state: RL2State, round_: Round, adapt: bool) -> tuple[RL2State, Extras]:
-        """Raise the boundary flag, keep the memory; fine-tune where that is asked for."""
+    def end_round(self, state: RL2State, episodes: Episodes, adapt: bool) -> tuple[RL2State, Extras]:
+        """Raise the boundary flag and keep the memory; with fine-tuning, take its gradient steps."""
         B = state.shape[0] * state.shape[1]
         everyone = np.ones(B, bool)
-        derived = {"last_value": self._forward(state, round_.last_observations, everyone)[1]}
+        derived = {"last_value": self._forward(state, episodes.last_observations, everyone)[1]}
         if not self.net.discrete:
             derived["log_std"] = np.repeat(
                 np.log(self._log_std(state))[:, 0], state.shape[0] // len(state.nets), axis=0
             )
         if adapt and self.fine_tuning:
-            state = fine_tune(self.fine_tuning, self.net, state, round_, derived)
-        return replace(state, boundary=self._boundary(B), is_alive=everyone), derived
+            state = self._fine_tune(self.fine_tuning, state, episodes, derived["last_value"])
+        return replace(state, boundary=_boundary(state.net, B), running=everyone), derived
+
+    def _fine_tune(
+        self, settings: FineTuning, state: RL2State, episodes: Episodes, last_values: np.ndarray
+    ) -> RL2State:
+        """Policy-gradient steps on each task's own episodes: theta - lr * grad of the likelihood ratio's surrogate.
+
+        Advantages are those of the critic, standardised per task. Every round starts from where the last one ended.
+        """
+        K, net = state.shape[0], state.net
+        weights = state.tuned or tuple(net_of(state.weights) for _ in range(K))
+        mask, rewards = torch.from_numpy(episodes.mask).float(), torch.from_numpy(episodes.rewards)
+        bootstrap = torch.from_numpy(last_values * episodes.truncated)
+        values = torch.from_numpy(episodes.extras["value"])
+        advantages = generalised_advantages(rewards, values, bootstrap, mask, self.gamma, self.gae_lambda)
+        advantages = standardise(advantages, mask)
+        tuned = []
+        for k in range(K):
+            data = Sequences.of([[episodes.of_task(k)]])
+            inputs = to_tensor(sequence_inputs(state.weights, net, data)).transpose(0, 1)
+            actions = torch.from_numpy(data.actions).transpose(0, 1)
+            T = len(inputs)
+            given = (advantages[k, :, :T].T[None], mask[k, :, :T].T[None])
+            params = leaves({name: to_tensor(value) for name, value in weights[k].items()})
+            rates = dict.fromkeys(params, torch.tensor(settings.lr))
+            old_log_prob: Tensor | None = None
+            for _ in range(settings.steps):
+                distribution, _ = net.forward(params, inputs)
+                log_prob = distribution.log_prob(actions)[None]
+                old_log_prob = log_prob.detach() if old_log_prob is None else old_log_prob
+                loss = likelihood_ratio(log_prob, old_log_prob, *given).sum()
+                grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
+                params = leaves(sgd(params, dict(zip(params, grads, strict=True)), rates))
+            tuned.append({n: p.detach().numpy() for n, p in params.items()})
+        return replace(state, tuned=tuple(tuned), nets=tuple(net.prepared(weights) for weights in tuned))
 
 
 def net_of(weights: Weights) -> dict[str, np.ndarray]:
@@ -183,34 +212,6 @@ def net_of(weights: Weights) -> dict[str, np.ndarray]:
     return {n.removeprefix(NET_PREFIX): value for n, value in weights.items() if n.startswith(NET_PREFIX)}
 
 
-def fine_tune(settings: FineTuning, net: RecurrentPolicy, state: RL2State, round_: Round, derived: Extras) -> RL2State:
-    """Policy-gradient steps on each task's own round: theta - lr * grad of the likelihood ratio's surrogate.
-
-    Advantages are those of the critic, standardised per task. Every round starts from where the last one ended.
-    """
-    K = state.shape[0]
-    weights = state.tuned or tuple(net_of(state.weights) for _ in range(K))
-    mask, rewards = torch.from_numpy(round_.mask).float(), torch.from_numpy(round_.rewards)
-    last_values = torch.from_numpy(derived["last_value"] * round_.truncated)
-    values = torch.from_numpy(round_.extras["value"])
-    advantages = generalised_advantages(rewards, values, last_values, mask, settings.gamma, settings.gae_lambda)
-    advantages = standardise(advantages, mask)
-    tuned = []
-    for k in range(K):
-        data = Sequences.of([Trial(0, (), (round_.of_task(k),), 0)])
-        inputs = to_tensor(sequence_inputs(state.weights, net, data)).transpose(0, 1)
-        actions = torch.from_numpy(data.actions).transpose(0, 1)
-        T = len(inputs)
-        given = (advantages[k, :, :T].T[None], mask[k, :, :T].T[None])
-        params = leaves({name: to_tensor(value) for name, value in weights[k].items()})
-        rates = dict.fromkeys(params, torch.tensor(settings.lr))
-        old_log_prob: Tensor | None = None
-        for _ in range(settings.steps):
-            distribution, _ = net.forward(params, inputs)
-            log_prob = distribution.log_prob(actions)[None]
-            old_log_prob = log_prob.detach() if old_log_prob is None else old_log_prob
-            loss = likelihood_ratio(log_prob, old_log_prob, *given).sum()
-            grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
-            params = leaves(sgd(params, dict(zip(params, grads, strict=True)), rates))
-        tuned.append({n: p.detach().numpy() for n, p in params.items()})
-    return replace(state, tuned=tuple(tuned), nets=tuple(net.prepared(weights) for weights in tuned))
+def _boundary(net: RecurrentPolicy, rows: int) -> np.ndarray:
+    """The boundary flag of an episode's first observation, [rows, 1]; a net without memory sees none."""
+    return np.full((rows, 1), 0.0 if isinstance(net.core, Memoryless) else 1.0, np.float32)

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from metarl.rollout.types import Round, Trial
+from metarl.rollout.types import Episodes, Round
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,11 @@ class Sequences:
     ended_by_time: np.ndarray  # [B] bool: the last episode's time ran out; its value must be bootstrapped
 
     @staticmethod
-    def of(trials: Sequence[Trial]) -> Sequences:
-        """Join the rounds of each trial in time, and the trials of all units as rows."""
-        rounds = [trial.rounds for trial in trials]
+    def of(rounds: Sequence[Sequence[Episodes]]) -> Sequences:
+        """Join the rounds of each unit (`rounds[unit][round]`) in time, and the trials of all units as rows."""
 
-        def join(get: Callable[[Round], np.ndarray]) -> np.ndarray:
-            return np.concatenate([np.concatenate([_rows(get(r)) for r in trial], axis=1) for trial in rounds])
+        def join(get: Callable[[Episodes], np.ndarray]) -> np.ndarray:
+            return np.concatenate([np.concatenate([_rows(get(r)) for r in unit], axis=1) for unit in rounds])
 
         mask = join(lambda r: r.mask)
         order = np.argsort(~mask, axis=1, kind="stable")[:, : mask.sum(axis=1).max()]
@@ -50,13 +49,13 @@ class Sequences:
             is_first=pack(join(_first_steps)),
             mask=pack(mask),
             extras={name: pack(join(partial(_logged, name=name))) for name in rounds[0][0].extras},
-            ended_by_time=np.concatenate([_rows(trial[-1].truncated[:, :, None])[:, 0] for trial in rounds]),
+            ended_by_time=np.concatenate([_rows(unit[-1].truncated[:, :, None])[:, 0] for unit in rounds]),
         )
 
 
-def last_derived(trials: Sequence[Trial], name: str) -> np.ndarray:
+def last_derived(rounds: Sequence[Sequence[Round]], name: str) -> np.ndarray:
     """What the last `end_round` derived per task and stream, as rows [B]."""
-    return np.concatenate([_rows(trial.rounds[-1].derived[name][:, :, None])[:, 0] for trial in trials])
+    return np.concatenate([_rows(unit[-1].derived[name][:, :, None])[:, 0] for unit in rounds])
 
 
 def _rows(array: np.ndarray) -> np.ndarray:
@@ -64,11 +63,11 @@ def _rows(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1, *array.shape[2:])
 
 
-def _first_steps(round_: Round) -> np.ndarray:
-    first = np.zeros(round_.rewards.shape, bool)
+def _first_steps(episodes: Episodes) -> np.ndarray:
+    first = np.zeros(episodes.rewards.shape, bool)
     first[:, :, 0] = True
     return first
 
 
-def _logged(round_: Round, name: str) -> np.ndarray:
-    return round_.extras[name]
+def _logged(episodes: Episodes, name: str) -> np.ndarray:
+    return episodes.extras[name]

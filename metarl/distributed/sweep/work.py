@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from threadpoolctl import threadpool_limits
 
-from metarl.config import RunConfig, differences, load_config
+from metarl.config import RunConfig, differences, load_stored_config
 from metarl.distributed.sweep.grid import Plan
 from metarl.errors import ConfigError, MetarlError
 from metarl.evaluation.evaluate import Evaluation, evaluate
@@ -156,7 +156,9 @@ def check_directory(root: Path, plan: Plan, resume: bool) -> None:
             raise ConfigError(
                 f"{root} already holds runs of a sweep: add --resume to go on, or choose another --run-dir"
             )
-        changed += [f"{run.name}: {line}" for line in differences(load_config(folder / "config.yaml"), run.config)]
+        changed += [
+            f"{run.name}: {line}" for line in differences(load_stored_config(folder / "config.yaml"), run.config)
+        ]
     if changed:
         lines = "\n  ".join(changed)
         raise ConfigError(f"{root} holds runs with another configuration: choose another --run-dir, or undo\n  {lines}")
@@ -195,7 +197,7 @@ def _final_evaluation(run_dir: Path, config: RunConfig, iteration: int) -> Evalu
         evaluation = evaluate(
             executor,
             trained.distribution,
-            trained.algorithm.plan(trained.distribution.horizon, evaluation=True),
+            trained.algorithm.evaluation_plan(trained.distribution.horizon, settings.settings),
             trained.algorithm.weights(),
             split=settings.split,
             num_tasks=settings.num_tasks,

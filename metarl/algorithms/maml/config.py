@@ -1,0 +1,95 @@
+"""The MAML family's section of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from metarl.algorithms.base import AlgorithmConfig, Schedule, Section, Sizes
+
+
+class PPO(Section):
+    """ProMP's outer step: several Adam steps on the clipped surrogate of the query round."""
+
+    name: Literal["ppo"] = Field("ppo", description="clipped surrogate (ProMP)")
+    lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
+    lr_schedule: Schedule = Field("constant", description="linear: falls to 0 at the end of the run")
+    steps: int = Field(5, ge=1, description="meta-gradient steps per iteration")
+    clip: float = Field(0.3, gt=0, lt=1, description="of the probability ratio")
+    inner_kl_coef: float = Field(5e-4, ge=0, description="eta, weight of the inner KL in the meta-loss")
+
+
+class TRPO(Section):
+    """MAML's outer step: the natural gradient through adaptation, within a trust region."""
+
+    name: Literal["trpo"] = Field("trpo", description="trust region (MAML)")
+    max_kl: float = Field(0.01, gt=0, description="size of the trust region, on the query round")
+    cg_iterations: int = Field(10, ge=1, description="steps of conjugate gradient")
+    cg_damping: float = Field(1e-5, ge=0, description="added to the curvature's diagonal")
+    line_search_steps: int = Field(15, ge=1, description="candidates of the line search")
+    line_search_backtrack: float = Field(0.8, gt=0, lt=1, description="ratio of one candidate to the one before")
+
+
+class PolicyGradient(Section):
+    """One Adam step on the likelihood-ratio surrogate of the query round."""
+
+    name: Literal["pg"] = Field("pg", description="one Adam step on the likelihood-ratio surrogate")
+    lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
+    lr_schedule: Schedule = Field("constant", description="linear: falls to 0 at the end of the run")
+
+
+class Reptile(Section):
+    """Reptile's outer step: Adam on (theta - theta_adapted) / alpha, without an outer objective."""
+
+    name: Literal["reptile"] = Field("reptile", description="Adam on the direction of adaptation")
+    lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
+    lr_schedule: Schedule = Field("constant", description="linear: falls to 0 at the end of the run")
+
+
+Outer = Annotated[PPO | TRPO | PolicyGradient | Reptile, Field(discriminator="name")]
+
+
+class MAMLConfig(AlgorithmConfig):
+    """Defaults are ProMP's on HalfCheetah and Ant, but for the action scale (see the deviations in `learner.py`)."""
+
+    variant: Literal["maml", "fomaml", "meta_sgd", "anil"] = Field(
+        "maml",
+        description="maml: exact second order; fomaml: first order; meta_sgd: learned rates for every parameter; "
+        "anil: adapts the last layer alone",
+    )
+    inner_objective: Literal["likelihood_ratio", "dice", "plain"] = Field(
+        "likelihood_ratio", description="the surrogate that the inner step descends"
+    )
+    outer: Outer = Field(PPO(), description="the outer step")
+    tasks_per_iteration: int = Field(40, ge=1, description="fresh tasks of an iteration")
+    num_streams: int = Field(20, ge=1, description="episodes per task and round")
+    inner_steps: int = Field(1, ge=1, description="gradient steps, a round of support episodes each")
+    inner_lr: float = Field(0.1, ge=0, description="alpha; the start where rates are learned")
+    gamma: float = Field(0.99, gt=0, le=1, description="discount per step")
+    gae_lambda: float = Field(1.0, ge=0, le=1, description="lambda of the advantages")
+    bootstrap_truncated: bool = Field(False, description="value the state where time ran out")
+    exploration_coef: float = Field(0.0, ge=0, description="c of E-MAML's term")
+    hidden: Sizes = Field((64, 64), description="sizes of the policy's hidden layers")
+    init_std: float = Field(0.3, gt=0, description="initial standard deviation, in halves of the action range")
+    min_std: float = Field(0.05, gt=0, description="floor of the standard deviation")
+    output_gain: float = Field(0.1, gt=0, description="scale of the last layer's initial weights")
+    chunk_tasks: int | None = Field(None, ge=1, description="tasks per product; null fits the device's memory")
+
+    @model_validator(mode="after")
+    def _check(self) -> MAMLConfig:
+        if self.outer.name == "reptile":
+            if self.variant not in ("maml", "anil"):
+                raise ValueError(f"variant ({self.variant}) does not apply to outer.name reptile; allowed: maml, anil")
+            if self.exploration_coef:
+                raise ValueError(
+                    f"exploration_coef ({self.exploration_coef}) does not apply to outer.name reptile; set 0"
+                )
+        if self.init_std < self.min_std:
+            raise ValueError(f"init_std ({self.init_std}) must not be below min_std ({self.min_std})")
+        return self
+
+    @property
+    def is_second_order(self) -> bool:
+        """Whether the meta-gradient holds the inner step's Hessian."""
+        return self.variant != "fomaml" and self.outer.name != "reptile"

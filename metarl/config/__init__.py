@@ -1,0 +1,42 @@
+"""A run's configuration: YAML and dotted overrides -> validated frozen objects.
+
+schema.py    the sections and their fields
+load.py      finding, reading, overriding, validating, writing
+scalars.py   YAML's scalars without surprises
+messages.py  what is wrong with a key, in one line
+migrate.py   configurations of runs that earlier versions made
+"""
+
+from metarl.config.load import (
+    available_configs,
+    config_path,
+    differences,
+    load_config,
+    load_stored_config,
+    set_keys,
+    to_yaml,
+)
+from metarl.config.schema import (
+    EvaluationConfig,
+    ExecutorConfig,
+    RunConfig,
+    TaskDistributionConfig,
+    TrainingConfig,
+    json_schema,
+)
+
+__all__ = [
+    "EvaluationConfig",
+    "ExecutorConfig",
+    "RunConfig",
+    "TaskDistributionConfig",
+    "TrainingConfig",
+    "available_configs",
+    "config_path",
+    "differences",
+    "json_schema",
+    "load_config",
+    "load_stored_config",
+    "set_keys",
+    "to_yaml",
+]

@@ -1,0 +1,79 @@
+"""Configurations of runs that earlier versions made: the same run in today's words.
+
+Earlier versions had one flat section per algorithm, with keys of other choices ignored, and evaluation-only settings
+beside the others. Only stored configurations are migrated; in a user's file an old key is a mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+Settings = dict[str, Any]
+
+_TRPO = ("max_kl", "cg_iterations", "cg_damping", "line_search_steps", "line_search_backtrack")
+_PPO = {"outer_steps": "steps", "clip": "clip", "inner_kl_coef": "inner_kl_coef"}
+
+
+def migrate(data: Settings) -> Settings:
+    """Today's form of a stored configuration; one that has it already is returned as it is."""
+    evaluation = dict(data.get("evaluation") or {})
+    if "deterministic" in evaluation or not isinstance(data.get("algorithm"), dict):
+        return data
+    algorithm = dict(data["algorithm"])
+    change = _ALGORITHMS.get(algorithm.get("name", ""))
+    if change is not None:
+        algorithm = change(algorithm, evaluation)
+    evaluation.setdefault("deterministic", True)
+    return {**data, "algorithm": algorithm, "evaluation": evaluation}
+
+
+def _maml(old: Settings, evaluation: Settings) -> Settings:
+    """`outer` becomes a section; actions of evaluations were always samples."""
+    taken = {key: old.pop(key) for key in (*_TRPO, *_PPO, "outer_lr") if key in old}
+    outer: Settings = {"name": old.pop("outer", "ppo")}
+    if old.get("variant") == "reptile":
+        old["variant"], outer["name"] = "maml", "reptile"
+    if outer["name"] == "trpo":
+        outer |= {key: taken[key] for key in _TRPO if key in taken}
+    elif "outer_lr" in taken:
+        outer["lr"] = taken["outer_lr"]
+    if outer["name"] == "ppo":
+        outer |= {new: taken[key] for key, new in _PPO.items() if key in taken}
+    evaluation["deterministic"] = False
+    return {**old, "outer": outer}
+
+
+def _rl2(old: Settings, evaluation: Settings) -> Settings:
+    """`core` becomes a section, the learning rate falls over the run where it fell at all."""
+    own = ("num_layers", "num_heads") if old.get("core") == "transformer" else ("bptt_steps",)
+    sizes = {key: old.pop(key) for key in ("hidden_dim", "bptt_steps", "num_layers", "num_heads") if key in old}
+    core = {"name": old.pop("core", "gru"), **{key: sizes[key] for key in ("hidden_dim", *own) if key in sizes}}
+    if old.pop("lr_decay_iterations", None) is not None:
+        old["lr_schedule"] = "linear"
+    steps, lr = old.pop("fine_tune_steps", 0), old.pop("fine_tune_lr", 0.01)
+    if steps:
+        old["fine_tuning"] = {"steps": steps, "lr": lr}
+    evaluation["deterministic"] = old.pop("deterministic_evaluation", True)
+    evaluation["context"] = old.pop("context", "own")
+    return {**old, "core": core}
+
+
+def _pearl(old: Settings, evaluation: Settings) -> Settings:
+    """`encoder` and `contrastive` become sections, exploration in evaluations moves there."""
+    encoder: Settings = {"name": old.pop("encoder", "permutation_invariant")}
+    if "encoder_dim" in old:
+        encoder["hidden_dim"] = old.pop("encoder_dim")
+    sampling = old.pop("context_sampling", None)
+    if encoder["name"] == "permutation_invariant" and sampling is not None:
+        encoder["context_sampling"] = sampling
+    weight, temperature = old.pop("contrastive_weight", 0.0), old.pop("contrastive_temperature", 1.0)
+    if weight:
+        old["contrastive"] = {"weight": weight, "temperature": temperature}
+    evaluation["deterministic"] = True
+    evaluation["support_episodes"] = old.pop("exploration_episodes", 2)
+    evaluation["context"] = old.pop("context", "own")
+    return {**old, "encoder": encoder}
+
+
+_ALGORITHMS: dict[str, Callable[[Settings, Settings], Settings]] = {"maml": _maml, "rl2": _rl2, "pearl": _pearl}
