@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from metarl.distributed.actor import Failure
     from metarl.distributed.sweep.grid import Plan, PlannedRun
     from metarl.distributed.tune import Halving, Work
-    from metarl.training.stop import Asked
+    from metarl.training.stop import StopRequest
 
 _LINE_EVERY_S = 30.0  # of each run; evaluations are always shown
 _FACTOR = 3  # of successive halving: a third goes on
@@ -111,12 +111,12 @@ def train_sweep(request: Request) -> None:
 
 def _run(
     request: Request, root: Path, plan: Plan, left: Sequence[PlannedRun], console: Console
-) -> tuple[dict[str, Any], Asked]:
+) -> tuple[dict[str, Any], StopRequest]:
     """Train what is left, in Ray; by name what came of each run, and whether it was stopped."""
     from metarl.distributed import connect
     from metarl.distributed.sweep.work import OUTCOME, TrainOne
     from metarl.distributed.tune import Work, run_side_by_side
-    from metarl.training.stop import Asked, stop_signals
+    from metarl.training.stop import StopRequest, stop_signals
 
     works: list[Work] = []
     for run in left:
@@ -124,7 +124,7 @@ def _run(
         num_gpus = int(run.config.device == "cuda")
         works.append(Work(run.name, TrainOne(run.config, root / run.name), request.cpus_per_run, num_gpus))
     halving = _halving(root, plan) if request.asha else None
-    lines, stop = _Lines(console, len(plan.runs), len(plan.runs) - len(left)), Asked()
+    lines, stop = _Lines(console, len(plan.runs), len(plan.runs) - len(left)), StopRequest()
     num_cpus = left[0].config.executor.num_workers
     with connect(request.address, num_cpus), stop_signals(stop):  # Ray sets handlers of its own before
         return run_side_by_side(works, lines.show, stop, halving, may_grow=request.address is not None), stop

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metarl.distributed.actor import Failure, adopt_search_path, driver_search_path
 from metarl.errors import ConfigError, TrainingError
-from metarl.training.stop import Stop
+from metarl.training.stop import StopSource
 
 Result = TypeVar("Result")
 _MAX_RESTARTS = 10  # a node that was taken away does not count
@@ -73,7 +73,7 @@ class Restartable:
 
 
 def run_restartable(
-    work: Callable[[Channel], Result], show: Callable[[Any], None], stop: Stop, num_gpus: float = 0
+    work: Callable[[Channel], Result], show: Callable[[Any], None], stop: StopSource, num_gpus: float = 0
 ) -> Result:
     """What `work` returns, in an actor on this node, or on another one where this has no such resources.
 
@@ -107,7 +107,7 @@ def _wait_for_start(actor: Any, num_gpus: float) -> None:
         ) from error
 
 
-def _follow(actor: Any, outcome: Any, show: Callable[[Any], None], stop: Stop) -> _Done[Any] | Failure:
+def _follow(actor: Any, outcome: Any, show: Callable[[Any], None], stop: StopSource) -> _Done[Any] | Failure:
     """Show events until the outcome is there; pass a signal on, again to each new process."""
     pid, seen, told = 0, 0, 0
     while True:

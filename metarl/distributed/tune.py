@@ -30,7 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metarl.distributed.actor import Failure, adopt_search_path, driver_search_path
 from metarl.errors import ConfigError
-from metarl.training.stop import Stop
+from metarl.training.stop import StopSource
 
 try:
     from ray import tune
@@ -83,7 +83,7 @@ class Halving:
 def run_side_by_side(
     works: Sequence[Work],
     show: Callable[[str, Any], None],
-    stop: Stop,
+    stop: StopSource,
     halving: Halving | None = None,
     may_grow: bool = False,
 ) -> dict[str, Any | Failure]:
@@ -260,7 +260,7 @@ class _Course:
 
     desk: Any
     show: Callable[[str, Any], None]
-    stop: Stop
+    stop: StopSource
     results: dict[str, Any | Failure] = field(default_factory=dict)
     has_told: bool = False
     is_idle: bool = True

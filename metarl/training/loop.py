@@ -44,8 +44,8 @@ from metarl.runs import checkpoint
 from metarl.runs.build import distribution_of, identity_of, restore, spaces_of
 from metarl.runs.directory import Record, RunDirectory, open_run
 from metarl.tasks import Task, TaskDistribution
-from metarl.training.progress import Reporter, Silent
-from metarl.training.stop import Asked, Stop, stop_signals
+from metarl.training.progress import ProgressReporter, SilentReporter
+from metarl.training.stop import StopRequest, StopSource, stop_signals
 
 MakeExecutor = Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor]
 Reason = Literal["done", "time limit", "interrupted"]
@@ -73,8 +73,8 @@ def train(
     make_executor: MakeExecutor,
     *,
     resume: bool = False,
-    reporter: Reporter | None = None,
-    stop: Stop | None = None,
+    reporter: ProgressReporter | None = None,
+    stop: StopSource | None = None,
     saved: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train what `config` describes, in `run_dir`, until it is done, out of time or asked to stop: by SIGINT, by
@@ -90,9 +90,10 @@ def train(
             restore(run.restored, distribution, algorithm)
         executor = make_executor(distribution, algorithm.policy)
         try:
-            asked = stop or Asked()
-            with stop_signals(asked):  # last: what makes executors may set handlers of its own (Ray does)
-                return _Loop(config, run, distribution, algorithm, executor, reporter or Silent(), asked, saved).run()
+            stop = stop or StopRequest()
+            with stop_signals(stop):  # last: what makes executors may set handlers of its own (Ray does)
+                reporter = reporter or SilentReporter()
+                return _Loop(config, run, distribution, algorithm, executor, reporter, stop, saved).run()
         finally:
             executor.close()
 
@@ -136,8 +137,8 @@ class _Loop:
         distribution: TaskDistribution,
         algorithm: Algorithm,
         executor: Executor,
-        reporter: Reporter,
-        stop: Stop,
+        reporter: ProgressReporter,
+        stop: StopSource,
         saved: Callable[[], None],
     ):
         self.config, self.run_directory, self.distribution = config, run, distribution

@@ -15,8 +15,8 @@ from rich.text import Text
 _LINE_EVERY_S = 5.0
 
 
-class Reporter(Protocol):
-    """Told what happens; decides what to show."""
+class ProgressReporter(Protocol):
+    """Receives the events of a run and decides what to show of them."""
 
     def train(self, record: Mapping[str, Any], iterations: int, eta_s: float) -> None: ...
 
@@ -27,8 +27,8 @@ class Reporter(Protocol):
     def close(self) -> None: ...
 
 
-class Silent:
-    """For use as a library."""
+class SilentReporter:
+    """Shows nothing."""
 
     def train(self, record: Mapping[str, Any], iterations: int, eta_s: float) -> None:
         pass
@@ -80,8 +80,8 @@ class ConsoleReporter:
             self._live.stop()
 
 
-class Forwarded:
-    """Emits what it is told as (method's name, arguments), for `show` in another process; warnings of metarl too."""
+class ForwardingReporter:
+    """Emits each event as (method's name, arguments) for `report_event` in another process; warnings of metarl too."""
 
     def __init__(self, emit: Callable[[tuple[str, tuple[Any, ...]]], None]):
         self._emit = emit
@@ -102,14 +102,14 @@ class Forwarded:
         pass
 
 
-def show(reporter: Reporter, event: tuple[str, tuple[Any, ...]]) -> None:
-    """Tell `reporter` what a Forwarded one was told elsewhere."""
+def report_event(reporter: ProgressReporter, event: tuple[str, tuple[Any, ...]]) -> None:
+    """Pass an event that a ForwardingReporter emitted in another process on to `reporter`."""
     method, arguments = event
     getattr(reporter, method)(*arguments)
 
 
 class _NoteHandler(logging.Handler):
-    def __init__(self, reporter: Reporter):
+    def __init__(self, reporter: ProgressReporter):
         super().__init__()
         self._reporter = reporter
 

@@ -1,4 +1,4 @@
-"""How long work is asked to stop: by a signal, or from another process."""
+"""Asking work to stop: by a signal, or from another process."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from types import FrameType
 from typing import Protocol
 
 
-class Stop(Protocol):
-    """Asked to stop once `signal_number` is set; training then does after the iteration under way."""
+class StopSource(Protocol):
+    """Read by work that can be stopped: once `signal_number` is set, it ends after the iteration under way."""
 
     signal_number: int | None
 
 
 @dataclass
-class Asked:
-    """A Stop that nobody has asked for yet."""
+class StopRequest:
+    """A request to stop within one process; none is pending while `signal_number` is None."""
 
     signal_number: int | None = None
 
 
 @contextmanager
-def stop_signals(stop: Stop) -> Iterator[None]:
-    """The first SIGINT or SIGTERM asks to stop; the next one acts as if this were not here.
+def stop_signals(stop: StopSource) -> Iterator[None]:
+    """The first SIGINT or SIGTERM sets `stop.signal_number`; the handlers that were there before then act again.
 
-    Only the main thread can listen; elsewhere nothing is changed.
+    Only the main thread can install handlers; in another thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def put_back() -> None:
+    def restore_handlers() -> None:
         for number, handler in former.items():
             signal.signal(number, handler)
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def request(number: int, frame: FrameType | None) -> None:
         stop.signal_number = number
-        put_back()
+        restore_handlers()
 
     for number in former:
-        signal.signal(number, ask)
+        signal.signal(number, request)
     try:
         yield
     finally:
-        put_back()
+        restore_handlers()

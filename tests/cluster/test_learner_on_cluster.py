@@ -16,7 +16,7 @@ from metarl.distributed import restartable
 from metarl.distributed.learner import train_on_cluster
 from metarl.errors import ConfigError, EnvironmentFault
 from metarl.runs import checkpoint
-from metarl.training.progress import Silent
+from metarl.training.progress import SilentReporter
 from tests.distributed.processes import wait_until, worker_pids
 from tests.run_contents import left_by
 
@@ -32,7 +32,7 @@ device: cpu
 """
 
 
-class Watching(Silent):
+class Watching(SilentReporter):
     """Calls `act` at the given iteration, once."""
 
     def __init__(self, iteration: int, act: Any):
@@ -79,11 +79,11 @@ def test_a_signal_stops_the_learner_which_saves(cluster: Cluster, tmp_path: Path
 def test_an_environments_fault_arrives_as_such(cluster: Cluster, tmp_path: Path) -> None:
     text = CONFIG.replace("{name: PointGoal}", '{name: "tests.toy:Point", options: {fault: raise, above: -2}}')
     with pytest.raises(EnvironmentFault, match="the motor came off"):
-        train_on_cluster(config_for(tmp_path, 5, text), str(tmp_path / "run"), cluster.address, False, Silent())
+        train_on_cluster(config_for(tmp_path, 5, text), str(tmp_path / "run"), cluster.address, False, SilentReporter())
 
 
 def test_a_gpu_that_no_node_has_is_said(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restartable, "_START_DEADLINE_S", 3.0)
     config = config_for(tmp_path, 5, CONFIG.replace("device: cpu", "device: cuda"))
     with pytest.raises(ConfigError, match="wants 1 GPU, and the cluster has 0"):
-        train_on_cluster(config, str(tmp_path / "run"), cluster.address, False, Silent())
+        train_on_cluster(config, str(tmp_path / "run"), cluster.address, False, SilentReporter())

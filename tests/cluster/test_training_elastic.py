@@ -15,7 +15,7 @@ from metarl.config import load_config
 from metarl.distributed import RayExecutor, pool
 from metarl.rollout.local import LocalExecutor
 from metarl.training.loop import train
-from metarl.training.progress import Silent
+from metarl.training.progress import SilentReporter
 from tests.distributed.processes import wait_until, worker_pids
 from tests.run_contents import left_by
 
@@ -28,7 +28,7 @@ device: cpu
 """
 
 
-class Replacing(Silent):
+class Replacing(SilentReporter):
     """Ends a node while its worker and the other one run units; later adds one, and waits for its worker."""
 
     def __init__(self, cluster: Cluster, node: Node):

@@ -25,7 +25,7 @@ from ray.cluster_utils import Cluster
 from metarl.config import load_config
 from metarl.distributed import RayExecutor, connect
 from metarl.training.loop import train
-from metarl.training.progress import Silent
+from metarl.training.progress import SilentReporter
 from tests.distributed.head import end
 from tests.distributed.processes import wait_until, worker_pids
 
@@ -75,7 +75,7 @@ def two_nodes(there: list[str]) -> Iterator[None]:
             cluster.shutdown()
 
 
-class Cutting(Silent):
+class Cutting(SilentReporter):
     """Takes the link down when both workers run units, after the third iteration; the longest iteration since."""
 
     def __init__(self) -> None:

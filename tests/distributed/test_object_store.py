@@ -13,7 +13,7 @@ from ray._private.state import state
 from metarl.config import load_config
 from metarl.distributed import RayExecutor
 from metarl.training.loop import train
-from metarl.training.progress import Silent
+from metarl.training.progress import SilentReporter
 
 MB = 1e6
 WEIGHTS_MB = 1.0
@@ -30,7 +30,7 @@ def used_mb() -> float:
     return float(reply.store_stats.object_store_bytes_used) / MB
 
 
-class Looking(Silent):
+class Looking(SilentReporter):
     """What is in use after each tenth iteration, in MB."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from metarl.config import load_config
 from metarl.distributed import RayExecutor
 from metarl.rollout.local import LocalExecutor
 from metarl.training.loop import train
-from metarl.training.progress import Silent
+from metarl.training.progress import SilentReporter
 from tests.distributed.processes import worker_pids
 from tests.run_contents import left_by
 
@@ -31,7 +31,7 @@ device: cpu
 """
 
 
-class Killing(Silent):
+class Killing(SilentReporter):
     """Kills workers at seeded moments: in the iterations after the chosen ones, a random time after their beginning."""
 
     def __init__(self, seed: int, num_kills: int):

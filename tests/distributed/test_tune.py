@@ -22,7 +22,7 @@ from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
 from metarl.runs.directory import read_records
 from metarl.training.loop import train
-from metarl.training.stop import Asked
+from metarl.training.stop import StopRequest
 from tests.run_contents import left_by
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -75,7 +75,7 @@ def test_works_give_results_failures_and_events_and_a_lost_process_is_started_ag
 
     events: list[Any] = []
     works = [Work("dies", dies_once), Work("fails", fails), Work("good", scores(1.0, 2.0))]
-    results = run_side_by_side(works, lambda name, event: events.append((name, event)), Asked())
+    results = run_side_by_side(works, lambda name, event: events.append((name, event)), StopRequest())
     failure = results.pop("fails")
     assert results == {"dies": "survived", "good": (2, False)}
     assert isinstance(failure, Failure)
@@ -87,13 +87,13 @@ def test_halving_stops_the_worst_right_where_it_is_judged_and_knows_earlier_scor
     halving = Halving(first=1, last=9, earlier={"before": [(1, 10.0), (3, 10.0)]})
     works = [Work("bad", scores(0.0, 50.0, 50.0)), Work("good", scores(20.0, 20.0, 20.0))]
     works.append(Work("late", scores(20.0, 20.0, 5.0, 50.0)))
-    results = run_side_by_side(works, lambda name, event: None, Asked(), halving)
+    results = run_side_by_side(works, lambda name, event: None, StopRequest(), halving)
     assert results == {"bad": (1, True), "good": (3, False), "late": (3, True)}
 
 
 def test_what_no_node_has_is_refused() -> None:
     with pytest.raises(ConfigError, match="x wants 1 CPU and 1 GPU on one node, and there is 3 CPU, 0 GPU"):
-        run_side_by_side([Work("x", scores(), num_gpus=1)], lambda name, event: None, Asked())
+        run_side_by_side([Work("x", scores(), num_gpus=1)], lambda name, event: None, StopRequest())
 
 
 # --- whole sweeps ------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from metarl.runs import checkpoint
 from metarl.runs.build import load_run
 from metarl.runs.directory import open_run, read_records
 from metarl.training.loop import TIMINGS, Outcome, resolve_device, train
-from metarl.training.progress import Silent, train_line
+from metarl.training.progress import SilentReporter, train_line
 from tests.run_contents import records_of
 
 YAML = """
@@ -357,5 +357,5 @@ def test_a_checkpoint_of_another_algorithm_is_named(
 def test_the_progress_line_says_what_counts() -> None:
     record = {"iteration": 3, "return/round0": 1.23, "return/round1": 8.9, "env_steps_per_s": 25_300.4}
     assert train_line(record, 500, 3723) == "iteration 3/500  return 1.2 -> 8.9  25,300 env steps/s  1:02:03 left"
-    Silent().note("nothing")
+    SilentReporter().note("nothing")
     assert Outcome("done", 1, 2, 3.0).signal_number is None

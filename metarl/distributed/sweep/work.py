@@ -30,7 +30,7 @@ from metarl.runs.build import load_run
 from metarl.runs.directory import evaluation_folder, read_records, write_text
 from metarl.tasks import TaskDistribution
 from metarl.training.loop import prepare, train
-from metarl.training.progress import Forwarded
+from metarl.training.progress import ForwardingReporter
 
 OUTCOME = "outcome.json"
 SUMMARY = "sweep.json"
@@ -39,7 +39,7 @@ _SHOWN_EVERY_S = 2.0
 
 
 class Link(Protocol):
-    """What ties a run to the process that started it; it is also the run's `metarl.training.stop.Stop`."""
+    """What ties a run to the process that started it; it is also the run's `metarl.training.stop.StopSource`."""
 
     signal_number: int | None  # set when the run is to stop
     is_cut: bool  # stopped for good, because other runs do better
@@ -88,7 +88,7 @@ class TrainOne:
         return content
 
 
-class _Reporter(Forwarded):
+class _Reporter(ForwardingReporter):
     """Passes on what happens, training at most every few seconds; evaluations but the last are judged."""
 
     def __init__(self, link: Link, iterations: int):
