@@ -80,6 +80,33 @@ def require_horizon(distribution: Any, horizon: Any) -> None:
         raise TaskError(f"{name}: horizon must be at least 1, got {horizon}")
 
 
+def require_description(distribution: TaskDistribution) -> None:
+    """TaskError naming the attribute where a distribution lacks name, version, parameters or horizon, or states
+    them wrongly."""
+    kind = type(distribution).__name__
+    wanted = {"name": "a string", "horizon": "a number of steps", "parameters": "a tuple of Parameter"}
+    for attribute, what in wanted.items():
+        if not hasattr(distribution, attribute):
+            raise TaskError(f"{kind} has no `{attribute}`: set it to {what}, in the class or in its constructor")
+    name, version, parameters = distribution.name, distribution.version, distribution.parameters
+    if not (isinstance(name, str) and name):
+        raise TaskError(f"{kind}: `name` must be a string, got {name!r}")
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise TaskError(f"{name}: `version` must be an integer, got {version!r}")
+    require_horizon(distribution, distribution.horizon)
+    if isinstance(parameters, Parameter):
+        raise TaskError(
+            f"{name}: `parameters` must be a tuple of Parameter: a comma is missing behind {parameters.name!r}"
+        )
+    if not isinstance(parameters, tuple | list) or not all(isinstance(p, Parameter) for p in parameters):
+        raise TaskError(f"{name}: `parameters` must be a tuple of Parameter, got {parameters!r}")
+    if not parameters:
+        raise TaskError(f"{name}: needs at least one parameter")
+    names = [parameter.name for parameter in parameters]
+    if len(set(names)) < len(names):
+        raise TaskError(f"{name}: parameter names must differ, got {names}")
+
+
 class TaskDistribution(ABC):
     """p(T): named parameters with priors, disjoint splits, and environments for a task.
 

@@ -38,7 +38,10 @@ class Task:
         return Task(distribution, tuple(values.items()))
 
     def __getitem__(self, name: str) -> Value:
-        return self.values[name]
+        for known, value in self.items:
+            if known == name:
+                return value
+        raise KeyError(f"{self} has no parameter {name!r}")
 
     @property
     def values(self) -> dict[str, Value]:
