@@ -70,6 +70,8 @@ def describe(error: BaseException) -> str:
     """`error` in one line: its type, its message, and the file and line in the user's code where there is one."""
     try:
         lines = error.msg if isinstance(error, SyntaxError) else str(error)
+        if isinstance(error, KeyError) and len(error.args) == 1 and " " in str(error.args[0]):
+            lines = str(error.args[0])  # a sentence, which KeyError would put in quotes
     except Exception:
         lines = "(its message cannot be shown)"
     message = " ".join(str(lines).split())

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import TaskError
-from metarl.tasks import Anchors, Choice, InDisc, Mixture, Parameter, Uniform
-from metarl.tasks.mujoco import MujocoTaskDistribution, Params
+from metarl.tasks import Anchors, Choice, InDisc, Mixture, Parameter, TaskParams, Uniform
+from metarl.tasks.mujoco import MujocoTaskDistribution
 from metarl.tasks.physics import Physics
 
 _TORSO = 1  # body id
@@ -50,7 +50,7 @@ class _AntRun(_Ant):
     def before(self, physics: Physics) -> np.ndarray:
         return physics.data("xpos")[:, _TORSO, :2].copy()
 
-    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: Params) -> np.ndarray:
+    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: TaskParams) -> np.ndarray:
         dt = physics.model.opt.timestep * self.frame_skip
         velocity = (physics.data("xpos")[:, _TORSO, :2] - before) / dt
         angle = params["angle"]
@@ -120,7 +120,7 @@ class AntGoal(_Ant):
     def observe(self, physics: Physics) -> np.ndarray:
         return np.concatenate((physics.qpos, physics.qvel), axis=1)
 
-    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: Params) -> np.ndarray:
+    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: TaskParams) -> np.ndarray:
         distance = np.abs(physics.qpos[:, :2] - params["goal"]).sum(axis=1)
         return -distance - 0.1 * np.square(action).sum(axis=1)
 

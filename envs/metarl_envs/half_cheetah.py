@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import TaskError
-from metarl.tasks import Anchors, Choice, LogUniform, Mixture, Parameter, Prior, Uniform
-from metarl.tasks.mujoco import MujocoTaskDistribution, Params
+from metarl.tasks import Anchors, Choice, LogUniform, Mixture, Parameter, Prior, TaskParams, Uniform
+from metarl.tasks.mujoco import MujocoTaskDistribution
 from metarl.tasks.physics import Physics
 
 
@@ -65,7 +65,7 @@ class HalfCheetahVel(_HalfCheetah):
         source = "closed form, control cost left out: mean |v - v*| standing still / at 1.5 m/s, v* ~ U[0, 3]"
         return Anchors(-300 * scale, -150 * scale, None, source)
 
-    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: Params) -> np.ndarray:
+    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: TaskParams) -> np.ndarray:
         return -np.abs(self.forward_velocity(physics, before) - params["velocity"]) - self.control_cost(action)
 
 
@@ -83,7 +83,7 @@ class HalfCheetahDir(_HalfCheetah):
     def anchors(self) -> Anchors:
         return Anchors(0.0, 0.0, None, "symmetry: a task-blind policy earns as much forward as it loses backward")
 
-    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: Params) -> np.ndarray:
+    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: TaskParams) -> np.ndarray:
         return params["direction"] * self.forward_velocity(physics, before) - self.control_cost(action)
 
 
@@ -118,7 +118,7 @@ class HalfCheetahDynamics(_HalfCheetah):
             0.0, None, None, "standing still: no velocity, no control cost; reset noise and settling left out"
         )
 
-    def edit(self, physics: Physics, params: Params) -> None:
+    def edit(self, physics: Physics, params: TaskParams) -> None:
         model = physics.model
         mass, friction, damping = params["mass"], params["friction"], params["damping"]
         physics.field("body_mass")[:] = model.body_mass * mass[:, None]
@@ -129,7 +129,7 @@ class HalfCheetahDynamics(_HalfCheetah):
         works = params["failed_motor"][:, None] != np.arange(self.num_motors)
         physics.field("actuator_gear")[:] = model.actuator_gear * (params["strength"][:, None] * works)[:, :, None]
 
-    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: Params) -> np.ndarray:
+    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: TaskParams) -> np.ndarray:
         return self.forward_velocity(physics, before) - self.control_cost(action)
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from metarl.tasks import Anchors, Parameter, Uniform
-from metarl.tasks.mujoco import MujocoTaskDistribution, Params
+from metarl.tasks import Anchors, Parameter, TaskParams, Uniform
+from metarl.tasks.mujoco import MujocoTaskDistribution
 from metarl.tasks.physics import Physics
 
 
@@ -55,7 +55,7 @@ class HumanoidDir(MujocoTaskDistribution):
         mass = physics.model.body_mass
         return np.einsum("b,nbj->nj", mass, physics.data("xipos")[:, :, :2]) / mass.sum()
 
-    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: Params) -> np.ndarray:
+    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: TaskParams) -> np.ndarray:
         dt = physics.model.opt.timestep * self.frame_skip
         velocity = (self.before(physics) - before) / dt
         angle = params["angle"]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from metarl.tasks import Anchors, LogUniform, Mixture, Parameter, Prior
-from metarl.tasks.mujoco import MujocoTaskDistribution, Params
+from metarl.tasks import Anchors, LogUniform, Mixture, Parameter, Prior, TaskParams
+from metarl.tasks.mujoco import MujocoTaskDistribution
 from metarl.tasks.physics import Physics
 
 
@@ -34,7 +34,7 @@ class _RandParams(MujocoTaskDistribution):
             _multipliers("dof_damping", 1.3, model.nv),
         )
 
-    def edit(self, physics: Physics, params: Params) -> None:
+    def edit(self, physics: Physics, params: TaskParams) -> None:
         model, n = physics.model, physics.num_sims
         physics.field("body_mass")[:, 1:] = model.body_mass[1:] * params["body_mass"]
         physics.field("body_inertia")[:, 1:] = model.body_inertia[1:] * params["body_inertia"].reshape(n, -1, 3)
@@ -44,7 +44,7 @@ class _RandParams(MujocoTaskDistribution):
     def observe(self, physics: Physics) -> np.ndarray:
         return np.concatenate((physics.qpos[:, 1:], np.clip(physics.qvel, -10.0, 10.0)), axis=1)
 
-    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: Params) -> np.ndarray:
+    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: TaskParams) -> np.ndarray:
         velocity = (physics.qpos[:, 0] - before) / (physics.model.opt.timestep * self.frame_skip)
         return velocity + self.is_healthy(physics) - 1e-3 * np.square(action).sum(axis=1)
 

@@ -9,8 +9,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from metarl.tasks import Anchors, InDisc, Parameter, Uniform
-from metarl.tasks.arrays import ArrayTaskDistribution, Params
+from metarl.tasks import Anchors, InDisc, Parameter, TaskParams, Uniform
+from metarl.tasks.arrays import ArrayTaskDistribution
 
 MAX_STEP = 0.1  # per coordinate and environment step
 GOAL_RADIUS = 0.2  # of SparsePointGoal: beyond it the reward is 0
@@ -53,7 +53,7 @@ class PointGoal(_Point):
         return rng.uniform(-1.0, 1.0, (n, 2))
 
     def transition(
-        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: Params
+        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: TaskParams
     ) -> tuple[np.ndarray, np.ndarray]:
         position = self.move(state, action)
         return position, -np.hypot(*(position - params["goal"]).T)
@@ -81,7 +81,7 @@ class SparsePointGoal(_Point):
         return np.zeros((n, 2))
 
     def transition(
-        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: Params
+        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: TaskParams
     ) -> tuple[np.ndarray, np.ndarray]:
         position = self.move(state, action)
         angle = params["angle"]

@@ -9,8 +9,8 @@ import gymnasium
 import numpy as np
 
 from metarl.errors import TaskError
-from metarl.tasks import Anchors, Parameter, Simplex, Task, Uniform
-from metarl.tasks.arrays import ArrayTaskDistribution, Params
+from metarl.tasks import Anchors, Parameter, Simplex, Task, TaskParams, Uniform
+from metarl.tasks.arrays import ArrayTaskDistribution
 
 
 class Bandit(ArrayTaskDistribution):
@@ -48,7 +48,7 @@ class Bandit(ArrayTaskDistribution):
         return np.zeros((n, 1))
 
     def transition(
-        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: Params
+        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: TaskParams
     ) -> tuple[np.ndarray, np.ndarray]:
         p = np.take_along_axis(params["probabilities"], action.astype(np.int64)[:, None], axis=1)[:, 0]
         return state, (rng.random(len(p)) < p).astype(np.float64)
@@ -121,7 +121,7 @@ class TabularMDP(ArrayTaskDistribution):
         return np.zeros((n, 1))
 
     def transition(
-        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: Params
+        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: TaskParams
     ) -> tuple[np.ndarray, np.ndarray]:
         n, S = len(state), self.num_states
         pair = state[:, 0].astype(np.int64) * self.num_actions + action.astype(np.int64)

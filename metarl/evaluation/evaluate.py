@@ -250,7 +250,7 @@ def summarise(
 
 def _is_whole_family(distribution: TaskDistribution, split: Split, num_distinct: int) -> bool:
     """Whether the tasks at hand are all the tasks there are."""
-    return split != "ood" and distribution.splits_coincide and num_distinct == len(distribution.finite_tasks() or ())
+    return split != "ood" and distribution.splits_coincide and num_distinct == distribution.num_tasks
 
 
 def _repeats(returns: Float[np.ndarray, "R M N"]) -> Float[np.ndarray, "R _"]:
@@ -268,9 +268,8 @@ def _notes(
     notes = []
     if distribution.reveals_task:
         notes.append("The policy is told the task: an oracle, not adaptation.")
-    finite = distribution.finite_tasks()
     if distribution.splits_coincide and split != "ood":
-        count = "two" if len(finite or ()) == 2 else str(len(finite or ()))
+        count = "two" if distribution.num_tasks == 2 else str(distribution.num_tasks)
         notes.append(
             f"Train and test tasks coincide: {count}-task family, shows adaptation but no generalisation to new tasks."
         )

@@ -8,13 +8,15 @@ Training, evaluation and deployment share it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import gymnasium
 import numpy as np
 
-from metarl.errors import ConfigError, EnvironmentFault, TrainingError
-from metarl.rollout.policy import AdaptivePolicy, Spaces, State, context_sources
+from metarl.errors import ConfigError
+from metarl.rollout.answers import Answers
+from metarl.rollout.padding import FIRST_CAPACITY, lengthened
+from metarl.rollout.policy import AdaptivePolicy, State, context_sources
+from metarl.rollout.spaces import Spaces, env_action_map
 from metarl.rollout.types import Episodes, Extras, Round, RoundPlan, Transition, TrialPlan, Weights
 from metarl.tasks import Task
 from metarl.tasks.batch import TaskBatch
@@ -30,15 +32,15 @@ def collect_trials(
 ) -> tuple[Round, ...]:
     """One trial on each of the batch's tasks: `batch` holds K x `plan.num_streams` environments, task by task.
 
-    Raises EnvironmentFault naming the task, round, stream and step where the environment gives a
-    reward or an observation that is not finite, TrainingError where the policy's action is not.
+    Raises EnvironmentFault naming the task, round, stream and step where the environment gives a reward or an
+    observation that is not finite, before the policy sees it; TrainingError where what the policy gives is not.
     """
     assert batch.num_envs % plan.num_streams == 0
     state = _begin(policy, weights, batch.tasks[:: plan.num_streams], plan, policy_rng)
     rounds = []
     for index, round_plan in enumerate(plan.rounds):
-        state, episodes = _collect_round(policy, state, batch, plan, round_plan, env_rng, policy_rng)
-        _check_finite(episodes, batch, index)
+        answers = Answers(batch, plan.num_streams, index)
+        state, episodes = _collect_round(policy, state, answers, plan, round_plan, env_rng, policy_rng)
         n = round_plan.support_streams
         state, derived = policy.end_round(state, episodes if n is None else episodes.of_streams(n), round_plan.adapt)
         rounds.append(Round.of(episodes, derived))
@@ -62,52 +64,50 @@ def _begin(
 def _collect_round(
     policy: AdaptivePolicy[State],
     state: State,
-    batch: TaskBatch,
+    answers: Answers,
     plan: TrialPlan,
     round_plan: RoundPlan,
     env_rng: np.random.Generator,
     policy_rng: np.random.Generator,
 ) -> tuple[State, Episodes]:
+    batch = answers.batch
     spaces = Spaces.of(batch.single_observation_space, batch.single_action_space)
     K, N, T = batch.num_envs // plan.num_streams, plan.num_streams, plan.horizon
-    observations = np.zeros((K, N, T, spaces.obs_dim), np.float32)
-    actions = np.zeros((K, N, T), np.int64) if spaces.discrete else np.zeros((K, N, T, spaces.action_dim), np.float32)
-    rewards = np.zeros((K, N, T), np.float32)
+    rewards = np.zeros((K, N, min(T, FIRST_CAPACITY)), np.float32)
+    observations = np.zeros((*rewards.shape, spaces.obs_dim), np.float32)
+    action_shape: tuple[int, ...] = () if spaces.discrete else (spaces.action_dim,)
+    actions = np.zeros((*rewards.shape, *action_shape), np.int64 if spaces.discrete else np.float32)
     lengths = np.zeros((K, N), np.int64)
     terminated, truncated = np.zeros((K, N), bool), np.zeros((K, N), bool)
     running = np.ones((K, N), bool)
     extras: Extras = {}
 
-    to_env_action = env_action_map(batch.single_action_space)
+    to_env_action = env_action_map(batch.action_spaces)
     raw, _ = batch.reset(seed=int(env_rng.integers(2**63)))
-    obs = raw.astype(np.float32).reshape(K, N, -1)
+    obs = answers.observations(raw, None)
     all_running = True
     for t in range(T):
         action, state, logged = policy.act(state, obs, policy_rng, round_plan.deterministic)
-        if not np.isfinite(action).all():
-            raise TrainingError(_policy_diverged(action, batch, N, t))
-        raw, step_rewards, step_terminated, step_truncated, _ = batch.step(
-            to_env_action(action.reshape(K * N, *action.shape[2:]))
-        )
-        next_obs = raw.astype(np.float32).reshape(K, N, -1)
-        step = Transition(
-            obs,
-            action,
-            step_rewards.astype(np.float32).reshape(K, N),
-            next_obs,
-            step_terminated.reshape(K, N),
-            step_truncated.reshape(K, N) | (t == T - 1) & ~step_terminated.reshape(K, N),
-            running,
-        )
+        answers.require_finite_policy(action, logged, t)
+        env_action = to_env_action(action.reshape(K * N, *action.shape[2:]))
+        raw, step_rewards, *flags, _ = batch.step(env_action)
+        arrived_rewards, next_obs = answers.rewards(step_rewards, t), answers.observations(raw, t)
+        is_terminal, is_cut = (flag.reshape(K, N) for flag in flags)
+        is_cut = is_cut | (t == T - 1) & ~is_terminal
+        step = Transition(obs, action, arrived_rewards, next_obs, is_terminal, is_cut, running)
         state = policy.observe(state, step)
+        if t == rewards.shape[2]:
+            longer = min(2 * t, T)
+            observations, actions, rewards = (lengthened(array, longer) for array in (observations, actions, rewards))
+            extras = {name: lengthened(array, longer) for name, array in extras.items()}
         for name, value in logged.items():
             if name not in extras:
-                extras[name] = np.zeros((K, N, T, *value.shape[2:]), value.dtype)
+                extras[name] = np.zeros((*rewards.shape, *value.shape[2:]), value.dtype)
             extras[name][:, :, t] = value
         observations[:, :, t], actions[:, :, t], rewards[:, :, t] = obs, action, step.rewards
         lengths += running
         obs = next_obs
-        if step_terminated.any() or step_truncated.any():
+        if any(flag.any() for flag in flags):
             terminated |= running & step.terminated
             truncated |= running & step.truncated & ~step.terminated
             running = ~(terminated | truncated)
@@ -124,39 +124,3 @@ def _zero_padding(lengths: np.ndarray, *arrays: np.ndarray) -> None:
     padding = np.arange(arrays[0].shape[2]) >= lengths[:, :, None]
     for array in arrays:
         array[padding] = 0
-
-
-def env_action_map(space: gymnasium.Space) -> Callable[[np.ndarray], np.ndarray]:
-    """Policy units to the environment's own: [-1, 1] to a bounded Box's range, clipped to it; 0, 1, ... to a
-    Discrete space's own numbers; unbounded actions unchanged."""
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return lambda actions: actions + space.start
-    assert isinstance(space, gymnasium.spaces.Box)
-    low, high = space.low, space.high
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        return lambda actions: actions
-    if (low == -1).all() and (high == 1).all():
-        return lambda actions: actions.clip(-1.0, 1.0)
-    half_range = 0.5 * (high - low)
-    return lambda actions: low + (actions.clip(-1.0, 1.0) + 1) * half_range
-
-
-def _policy_diverged(action: np.ndarray, batch: TaskBatch, num_streams: int, step: int) -> str:
-    k = int(np.argwhere(~np.isfinite(action))[0][0])
-    return (
-        f"the policy's action on {batch.tasks[k * num_streams]} is not finite at step {step}: "
-        "its parameters diverged, after too large an inner or outer step"
-    )
-
-
-def _check_finite(episodes: Episodes, batch: TaskBatch, index: int) -> None:
-    for what, bad in (
-        ("reward", ~np.isfinite(episodes.rewards)),
-        ("observation", ~np.isfinite(episodes.observations).all(axis=3)),
-        ("observation", ~np.isfinite(episodes.last_observations).all(axis=2)[:, :, None]),
-    ):
-        if bad.any():
-            k, n, t = (int(i) for i in np.argwhere(bad)[0])
-            step = t if bad.shape[2] > 1 else int(episodes.lengths[k, n])
-            task = batch.tasks[k * episodes.rewards.shape[1] + n]
-            raise EnvironmentFault(f"{task}: {what} is not finite at step {step} of stream {n} in round {index}")

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-import gymnasium
 import numpy as np
 
 from metarl.errors import ConfigError
+from metarl.rollout.spaces import Spaces as Spaces
 from metarl.rollout.types import Context, Episodes, Extras, Transition, Weights
 from metarl.tasks import Task
 
 State = TypeVar("State")
-
-
-@dataclass(frozen=True)
-class Spaces:
-    """What a policy must know of an environment. Box actions are presented to policies as [-1, 1] per dimension."""
-
-    obs_dim: int
-    action_dim: int
-    discrete: bool = False
-
-    @staticmethod
-    def of(observation: gymnasium.Space, action: gymnasium.Space) -> Spaces:
-        if not isinstance(observation, gymnasium.spaces.Box) or len(observation.shape) != 1:
-            raise ConfigError(f"observations must be flat Box vectors, got {observation}")
-        if isinstance(action, gymnasium.spaces.Discrete):
-            return Spaces(observation.shape[0], int(action.n), discrete=True)
-        if isinstance(action, gymnasium.spaces.Box) and len(action.shape) == 1:
-            return Spaces(observation.shape[0], action.shape[0])
-        raise ConfigError(f"actions must be Discrete or a flat Box vector, got {action}")
 
 
 class AdaptivePolicy(Protocol[State]):

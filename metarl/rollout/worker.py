@@ -10,14 +10,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
 from metarl.errors import EnvironmentFault, MetarlError, TaskError
+from metarl.plugins import describe
 from metarl.rollout import seeds
 from metarl.rollout.collect import collect_trials
-from metarl.rollout.policy import AdaptivePolicy, Spaces
+from metarl.rollout.policy import AdaptivePolicy
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import TrialBatch, Unit, Weights
 from metarl.tasks import Task, TaskDistribution
 from metarl.tasks.batch import TaskBatch
@@ -29,6 +32,7 @@ class UnitRunner:
     def __init__(self, distribution: TaskDistribution, policy: AdaptivePolicy[Any]):
         self._distribution, self._policy = distribution, policy
         self._batches: dict[int, TaskBatch] = {}
+        self._spaces = None if distribution.spaces is None else Spaces.of(*distribution.spaces)
 
     def run(self, unit: Unit, weights: Weights, version: int) -> TrialBatch:
         """Collect the unit's trials. What its environments raise comes as EnvironmentFault with the task's name."""
@@ -57,30 +61,32 @@ class UnitRunner:
                 self.close()
             self._batches[len(tasks)] = self._build(tasks)
         else:  # also where the tasks are the same: nothing of the unit before may remain
-            with blaming(tasks, "setting the task"):
+            with environment_faults(tasks, "setting the task"):
                 self._batches[len(tasks)].set_tasks(tasks)
+            self._check_spaces(self._batches[len(tasks)])
         return self._batches[len(tasks)]
 
     def _build(self, tasks: Sequence[Task]) -> TaskBatch:
         try:
-            with blaming(tasks, "building the environment"):
+            with environment_faults(tasks, "building the environment"):
                 batch = self._distribution.make_batch(tasks)
             self._check_spaces(batch)
             return batch
         except EnvironmentFault:
             distinct = tuple(dict.fromkeys(tasks))
             for task in distinct if len(distinct) > 1 else ():  # which of them is it?
-                with blaming([task], "building the environment"):
+                with environment_faults([task], "building the environment"):
                     self._distribution.make_batch([task]).close()
             raise
 
     def _check_spaces(self, batch: TaskBatch) -> None:
-        if self._distribution.spaces is None:
-            return
-        stated = Spaces.of(*self._distribution.spaces)
+        """One policy serves all units: TaskError where a batch's spaces are not those stated, or those before."""
         found = Spaces.of(batch.single_observation_space, batch.single_action_space)
-        if stated != found:
-            raise TaskError(f"{self._distribution.name} states spaces of {stated}, but builds {found}")
+        if self._spaces is None:
+            self._spaces = found
+        if self._spaces != found:
+            before = "states spaces of" if self._distribution.spaces is not None else "built before"
+            raise TaskError(f"{self._distribution.name} {before} {self._spaces}, but builds {found}: {batch.tasks[0]}")
 
     def close(self) -> None:
         for batch in self._batches.values():
@@ -98,21 +104,25 @@ class GuardedBatch(TaskBatch):
         self.single_action_space = batch.single_action_space
         self._obs_shape = (batch.num_envs, *(batch.single_observation_space.shape or ()))
 
+    @property
+    def action_spaces(self) -> tuple[gymnasium.Space, ...]:
+        return self._batch.action_spaces
+
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        with blaming(tasks, "setting the task"):
+        with environment_faults(tasks, "setting the task"):
             self._batch.set_tasks(tasks)
         self.tasks = self._batch.tasks
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        with blaming(self.tasks, "reset"):
+        with environment_faults(self.tasks, "reset"):
             obs, info = self._batch.reset(seed=seed, options=options)
             self._check("observations", obs, self._obs_shape)
         return obs, info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        with blaming(self.tasks, "step"):
+        with environment_faults(self.tasks, "step"):
             obs, rewards, terminated, truncated, info = self._batch.step(actions)
             self._check("observations", obs, self._obs_shape)
             for what, array in (("rewards", rewards), ("terminated", terminated), ("truncated", truncated)):
@@ -128,8 +138,11 @@ class GuardedBatch(TaskBatch):
         self._batch.close_extras(**kwargs)
 
 
-class blaming:  # noqa: N801  (a context manager; a generator would cost more than the physics of a small step)
-    """Exceptions inside come as EnvironmentFault: `doing` failed on these tasks."""
+class environment_faults:  # noqa: N801  (a class, because a generator costs more than the physics of a small step)
+    """Context manager: what is raised inside comes as EnvironmentFault, `doing` failed on these tasks.
+
+    The message keeps the file and line in the user's code. Errors of this platform and Ctrl-C pass unchanged.
+    """
 
     __slots__ = ("doing", "tasks")
 
@@ -143,10 +156,10 @@ class blaming:  # noqa: N801  (a context manager; a generator would cost more th
         if error is None or isinstance(error, MetarlError | EnvironmentFault):
             return
         if not isinstance(error, Exception | SystemExit):
-            return  # Ctrl-C is nobody's fault
+            return
         distinct = list(dict.fromkeys(map(str, self.tasks)))
         who = distinct[0] if len(distinct) == 1 else f"one of {len(distinct)} tasks ({'; '.join(distinct[:4])}; ...)"
-        raise EnvironmentFault(f"{who}: {self.doing} raised {type(error).__name__}: {error}") from error
+        raise EnvironmentFault(f"{who}: {self.doing} raised {describe(error)}") from error
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from metarl.algorithms.registry import build_algorithm
 from metarl.config import RunConfig, TaskDistributionConfig, load_stored_config
 from metarl.errors import CheckpointError, ConfigError, TaskError
 from metarl.rollout.policy import Spaces
-from metarl.rollout.worker import blaming, time_limit
+from metarl.rollout.worker import environment_faults, time_limit
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import Checkpoint
 from metarl.tasks import RevealedTask, TaskDistribution, load_distribution
@@ -84,7 +84,7 @@ def spaces_of(distribution: TaskDistribution, config: RunConfig) -> Spaces:
             "only workers have to build its environments"
         )
     tasks, doing = distribution.sample("train", 1, config.seed), "building the environment"
-    with blaming(tasks, doing), time_limit(config.executor.unit_deadline_s, tasks, doing):
+    with environment_faults(tasks, doing), time_limit(config.executor.unit_deadline_s, tasks, doing):
         batch = distribution.make_batch(tasks)
         try:
             return Spaces.of(batch.single_observation_space, batch.single_action_space)

@@ -9,7 +9,7 @@ from metarl.tasks.distribution import Anchors, Parameter, TaskDistribution
 from metarl.tasks.priors import Choice, InDisc, LogUniform, Mixture, OnSphere, Prior, Simplex, Uniform
 from metarl.tasks.registry import available_distributions, load_distribution
 from metarl.tasks.revealed import RevealedTask
-from metarl.tasks.task import SPLITS, Split, Task
+from metarl.tasks.task import SPLITS, Split, Task, TaskParams
 
 __all__ = [
     "SPLITS",
@@ -30,6 +30,7 @@ __all__ = [
     "Task",
     "TaskBatch",
     "TaskDistribution",
+    "TaskParams",
     "Uniform",
     "available_distributions",
     "load_distribution",

@@ -6,7 +6,7 @@ A family writes its equations once, over a leading batch axis n; the single envi
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -14,10 +14,8 @@ import numpy as np
 
 from metarl.errors import TaskError
 from metarl.tasks.batch import SingleTaskEnv, TaskBatch
-from metarl.tasks.distribution import TaskDistribution
-from metarl.tasks.task import Task
-
-Params = Mapping[str, np.ndarray]
+from metarl.tasks.distribution import TaskDistribution, require_horizon
+from metarl.tasks.task import Task, TaskParams
 
 
 class ArrayTaskDistribution(TaskDistribution):
@@ -30,8 +28,7 @@ class ArrayTaskDistribution(TaskDistribution):
     single_action_space: gymnasium.Space
 
     def __init__(self, horizon: int):
-        if horizon < 1:
-            raise TaskError(f"{self.name}: horizon must be at least 1, got {horizon}")
+        require_horizon(self, horizon)
         self.horizon = horizon
 
     @abstractmethod
@@ -40,7 +37,7 @@ class ArrayTaskDistribution(TaskDistribution):
 
     @abstractmethod
     def transition(
-        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: Params
+        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: TaskParams
     ) -> tuple[np.ndarray, np.ndarray]:
         """Next states [n, S] as a new array and rewards [n]; `action` is [n, A], or [n] where discrete."""
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces.utils import flatdim, flatten
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from metarl.errors import EnvironmentFault, TaskError
+from metarl.errors import TaskError
+from metarl.tasks.action_space import require_same_kind
+from metarl.tasks.environment import CheckedEnv
 from metarl.tasks.task import Task
 
 
@@ -47,6 +48,11 @@ class TaskBatch(VectorEnv):
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Give every sub-environment a new task; as many tasks as before. The next call must be `reset`."""
 
+    @property
+    def action_spaces(self) -> tuple[gymnasium.Space, ...]:
+        """The action space of every sub-environment; their bounds may differ. `single_action_space` is the first's."""
+        return (self.single_action_space,) * self.num_envs
+
     def _generator(self, seed: int | Sequence[int | None] | None) -> np.random.Generator:
         """One generator for all draws of the batch: anew from `seed` (an int, or several ints), else the one so far."""
         if seed is not None or self._rng is None:
@@ -63,20 +69,14 @@ class TaskBatch(VectorEnv):
 class EnvBatch(TaskBatch):
     """Any Gymnasium environments in one batch, stepped one after the other in this process.
 
-    Observations of any space are flattened; action spaces may be Box or Discrete.
+    Observations of any space are flattened; action spaces may be Box or Discrete, each environment's with its own
+    bounds. TaskError where `make` gives one environment twice, or environments that one policy cannot serve.
     """
 
     def __init__(self, make: Callable[[Task], gymnasium.Env], tasks: Sequence[Task]):
         self._make = make
-        self._envs: list[gymnasium.Env] = []
+        self._envs: list[CheckedEnv] = []
         self.set_tasks(tasks)
-        first = self._envs[0]
-        if not isinstance(first.action_space, gymnasium.spaces.Box | gymnasium.spaces.Discrete):
-            raise TaskError(f"{tasks[0]}: action space must be Box or Discrete, got {first.action_space}")
-        dim = flatdim(first.observation_space)
-        observation = gymnasium.spaces.Box(-np.inf, np.inf, (dim,), np.float64)
-        self._set_spaces(observation, first.action_space, len(self.tasks))
-        self._obs = np.zeros((self.num_envs, dim))
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         if not tasks:
@@ -85,41 +85,51 @@ class EnvBatch(TaskBatch):
             raise TaskError(f"this batch holds {len(self._envs)} tasks, got {len(tasks)}")
         self.close_extras()
         self.tasks = tuple(tasks)
-        self._envs = [self._make(task) for task in self.tasks]
+        self._envs = [CheckedEnv(self._make(task), task) for task in self.tasks]
+        self._require_different_environments()
+        spaces = [env.action_space for env in self._envs]
+        require_same_kind(spaces, self.tasks)
+        dims = [env.obs_dim for env in self._envs]
+        for i, dim in enumerate(dims):
+            if dim != dims[0]:
+                raise TaskError(f"{tasks[0]} has observations of {dims[0]} numbers, {tasks[i]} of {dim}")
+        observation = gymnasium.spaces.Box(-np.inf, np.inf, (dims[0],), np.float64)
+        self._set_spaces(observation, spaces[0], len(tasks))
+        self._action_spaces = _interned(spaces)
+        if isinstance(spaces[0], gymnasium.spaces.Box):
+            low, high = (np.stack([getattr(space, end) for space in spaces]) for end in ("low", "high"))
+            self.action_space = gymnasium.spaces.Box(low, high, dtype=spaces[0].dtype)
+        self._obs = np.zeros((len(tasks), dims[0]))
+
+    @property
+    def action_spaces(self) -> tuple[gymnasium.Space, ...]:
+        return self._action_spaces
+
+    def _require_different_environments(self) -> None:
+        holders: dict[int, Task] = {}
+        for env in self._envs:
+            key = id(env.env.unwrapped)
+            if key in holders:
+                raise TaskError(
+                    f"`make` returned one and the same environment for {holders[key]} and {env.task}: every call must "
+                    "build its own, because they are stepped side by side"
+                )
+            holders[key] = env.task
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         seeds = _spread(seed, self.num_envs)
         for i in np.flatnonzero(self._reset_mask(options, self.num_envs)).tolist():
-            try:
-                obs, _ = self._envs[i].reset(seed=seeds[i])
-                self._store(i, obs)
-            except Exception as error:
-                raise self._fault(i, "reset", error) from error
+            self._obs[i] = self._envs[i].reset(seeds[i])
             self._terminated[i] = self._truncated[i] = False
         return self._obs.copy(), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         rewards = np.zeros(self.num_envs)
         for i in np.flatnonzero(~(self._terminated | self._truncated)).tolist():
-            try:
-                obs, reward, terminated, truncated, _ = self._envs[i].step(actions[i])
-                self._store(i, obs)
-                rewards[i] = float(reward)
-            except Exception as error:
-                raise self._fault(i, "step", error) from error
-            self._terminated[i], self._truncated[i] = bool(terminated), bool(truncated)
+            self._obs[i], rewards[i], self._terminated[i], self._truncated[i] = self._envs[i].step(actions[i])
         return self._obs.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
-
-    def _store(self, i: int, obs: Any) -> None:
-        flat = np.asarray(flatten(self._envs[i].observation_space, obs), dtype=np.float64)
-        if flat.shape != self._obs[i].shape:
-            raise ValueError(f"observation has shape {flat.shape}, its space says {self._obs[i].shape}")
-        self._obs[i] = flat
-
-    def _fault(self, i: int, doing: str, error: Exception) -> EnvironmentFault:
-        return EnvironmentFault(f"{self.tasks[i]}: {doing} raised {type(error).__name__}: {error}")
 
     def close_extras(self, **kwargs: Any) -> None:
         for env in self._envs:
@@ -166,3 +176,13 @@ def _spread(seed: int | Sequence[int | None] | None, n: int) -> Sequence[int | N
     if isinstance(seed, int | np.integer):
         return [int(s) for s in np.random.SeedSequence(int(seed)).generate_state(n)]
     return seed
+
+
+def _interned(spaces: Sequence[gymnasium.Space]) -> tuple[gymnasium.Space, ...]:
+    """The same spaces, those with exactly the same bounds as one object, so that they are soon compared."""
+    known: dict[Any, gymnasium.Space] = {}
+
+    def key(space: gymnasium.Space) -> Any:
+        return (space.low.tobytes(), space.high.tobytes()) if isinstance(space, gymnasium.spaces.Box) else str(space)
+
+    return tuple(known.setdefault(key(space), space) for space in spaces)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 
 from metarl.errors import TaskError
 from metarl.tasks.batch import EnvBatch, TaskBatch
-from metarl.tasks.priors import Prior
+from metarl.tasks.priors import Prior, require_prior
 from metarl.tasks.task import SPLITS, Split, Task, Value
 
 _MAX_REJECTIONS = 10_000
+_MAX_PERMUTED = 10_000
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,15 @@ class Parameter:
     unit: str = ""
     test: Prior | None = None
     ood: Prior | None = None
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name):
+            raise TaskError(f"a parameter's name must be a string, got {self.name!r}")
+        if not isinstance(self.unit, str):
+            raise TaskError(f"parameter {self.name!r}: its unit must be a string, got {self.unit!r}")
+        for prior in (self.prior, self.test, self.ood):
+            if prior is not None or prior is self.prior:
+                require_prior(prior, self.name)
 
     def prior_of(self, split: Split) -> Prior:
         if split == "test":
@@ -58,6 +69,42 @@ class Anchors:
         if self.task_blind is None or self.expert is None or self.expert == self.task_blind:
             return None
         return (value - self.task_blind) / (self.expert - self.task_blind)
+
+
+def require_horizon(distribution: Any, horizon: Any) -> None:
+    """TaskError naming the distribution where `horizon` is no number of steps."""
+    name = getattr(distribution, "name", type(distribution).__name__)
+    if isinstance(horizon, bool) or not isinstance(horizon, int | np.integer):
+        raise TaskError(f"{name}: horizon must be an integer, a number of steps, got {horizon!r}")
+    if horizon < 1:
+        raise TaskError(f"{name}: horizon must be at least 1, got {horizon}")
+
+
+def require_description(distribution: TaskDistribution) -> None:
+    """TaskError naming the attribute where a distribution lacks name, version, parameters or horizon, or states
+    them wrongly."""
+    kind = type(distribution).__name__
+    wanted = {"name": "a string", "horizon": "a number of steps", "parameters": "a tuple of Parameter"}
+    for attribute, what in wanted.items():
+        if not hasattr(distribution, attribute):
+            raise TaskError(f"{kind} has no `{attribute}`: set it to {what}, in the class or in its constructor")
+    name, version, parameters = distribution.name, distribution.version, distribution.parameters
+    if not (isinstance(name, str) and name):
+        raise TaskError(f"{kind}: `name` must be a string, got {name!r}")
+    if isinstance(version, bool) or not isinstance(version, int):
+        raise TaskError(f"{name}: `version` must be an integer, got {version!r}")
+    require_horizon(distribution, distribution.horizon)
+    if isinstance(parameters, Parameter):
+        raise TaskError(
+            f"{name}: `parameters` must be a tuple of Parameter: a comma is missing behind {parameters.name!r}"
+        )
+    if not isinstance(parameters, tuple | list) or not all(isinstance(p, Parameter) for p in parameters):
+        raise TaskError(f"{name}: `parameters` must be a tuple of Parameter, got {parameters!r}")
+    if not parameters:
+        raise TaskError(f"{name}: needs at least one parameter")
+    names = [parameter.name for parameter in parameters]
+    if len(set(names)) < len(names):
+        raise TaskError(f"{name}: parameter names must differ, got {names}")
 
 
 class TaskDistribution(ABC):
@@ -98,26 +145,36 @@ class TaskDistribution(ABC):
         names = [p.name for p in self.parameters]
         if set(values) != set(names):
             raise TaskError(f"{self.name}: a task needs exactly the parameters {names}, got {sorted(values)}")
+        task = Task.of(self.name, {name: values[name] for name in names})
         for parameter in self.parameters:
             priors = [parameter.prior_of(split) for split in SPLITS]
-            if not any(prior.contains(values[parameter.name]) for prior in priors):
+            if not any(prior.contains(task[parameter.name]) for prior in priors):
                 allowed = " or ".join(dict.fromkeys(str(prior) for prior in priors))
-                raise TaskError(f"{self.name}: {parameter.name}={values[parameter.name]} lies outside {allowed}")
-        return Task.of(self.name, {name: values[name] for name in names})
+                raise TaskError(f"{self.name}: {parameter.name}={task[parameter.name]} lies outside {allowed}")
+        return task
+
+    @property
+    def num_tasks(self) -> int | None:
+        """How many tasks the training range holds where there are finitely many, else None. None is listed."""
+        options = self._options()
+        return None if options is None else math.prod(len(values) for values in options)
 
     def finite_tasks(self) -> tuple[Task, ...] | None:
-        """Every task of the training range where there are finitely many, else None."""
+        """Every task of the training range where there are finitely many, else None. `num_tasks` only counts them."""
+        options = self._options()
+        return None if options is None else tuple(self._of_values(values) for values in itertools.product(*options))
+
+    def _options(self) -> list[tuple[Value, ...]] | None:
         options = [parameter.prior.options for parameter in self.parameters]
-        if any(o is None for o in options):
-            return None
-        names = [p.name for p in self.parameters]
-        combinations = itertools.product(*(o for o in options if o is not None))
-        return tuple(Task.of(self.name, dict(zip(names, c, strict=True))) for c in combinations)
+        return None if any(o is None for o in options) else [o for o in options if o is not None]
+
+    def _of_values(self, values: Sequence[Value]) -> Task:
+        return Task.of(self.name, {p.name: value for p, value in zip(self.parameters, values, strict=True)})
 
     @property
     def splits_coincide(self) -> bool:
         """True where train and test hold the same tasks (finite families): results then show no generalisation."""
-        return self.finite_tasks() is not None and all(p.test is None for p in self.parameters)
+        return self._options() is not None and all(p.test is None for p in self.parameters)
 
     @property
     def has_ood(self) -> bool:
@@ -152,11 +209,28 @@ class TaskDistribution(ABC):
             raise TaskError(f"{self.name}: the number of tasks must be at least 1, got {n}")
         path = [seed] if isinstance(seed, int) else list(seed)
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([SPLITS.index(split), *path])))
-        finite = self.finite_tasks()
-        if finite is not None and split != "ood" and self.splits_coincide:
-            rounds = [rng.permutation(len(finite)) for _ in range(-(-n // len(finite)))]
-            return tuple(finite[int(i)] for i in np.concatenate(rounds)[:n])
+        options = self._options()
+        if options is not None and split != "ood" and self.splits_coincide:
+            return tuple(itertools.islice(self._dealt(options, n, rng), n))
         return tuple(self._draw(split, rng) for _ in range(n))
+
+    def _dealt(self, options: list[tuple[Value, ...]], n: int, rng: np.random.Generator) -> Iterator[Task]:
+        """Round after round of all tasks in random order. The family is never listed; a large one is not even
+        permuted: there each round draws until something new comes up."""
+        sizes = [len(values) for values in options]
+        count = math.prod(sizes)
+        if count <= _MAX_PERMUTED:
+            order = np.concatenate([rng.permutation(count) for _ in range(-(-n // count))])
+            for index in order.tolist():
+                digits = np.unravel_index(index, sizes)
+                yield self._of_values([values[int(d)] for values, d in zip(options, digits, strict=True)])
+        while True:
+            seen: set[tuple[int, ...]] = set()
+            while len(seen) < count:
+                drawn = tuple(int(rng.integers(size)) for size in sizes)
+                if drawn not in seen:
+                    seen.add(drawn)
+                    yield self._of_values([values[d] for values, d in zip(options, drawn, strict=True)])
 
     def _draw(self, split: Split, rng: np.random.Generator) -> Task:
         for _ in range(_MAX_REJECTIONS):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,11 +18,10 @@ import numpy as np
 
 from metarl.errors import EnvironmentFault, TaskError
 from metarl.tasks.batch import SingleTaskEnv, TaskBatch
-from metarl.tasks.distribution import TaskDistribution
-from metarl.tasks.physics import Physics, make_physics
-from metarl.tasks.task import Task
-
-Params = Mapping[str, np.ndarray]
+from metarl.tasks.distribution import TaskDistribution, require_horizon
+from metarl.tasks.model_file import load_model
+from metarl.tasks.physics import Physics, instabilities, make_physics, unstable_counts
+from metarl.tasks.task import Task, TaskParams
 
 
 class MujocoTaskDistribution(TaskDistribution):
@@ -31,18 +30,20 @@ class MujocoTaskDistribution(TaskDistribution):
     Every array has a leading batch axis n; `params[name]` holds the tasks' values, [n] or [n, size].
     """
 
-    xml: ClassVar[str | Path]  # a path, or the file name of a model that Gymnasium ships
+    xml: ClassVar[str | Path]  # a path, from the file of the class that states it; or a model that Gymnasium ships
     frame_skip: ClassVar[int] = 5
     data_fields: ClassVar[tuple[str, ...]] = ()  # mjData fields that the equations read through physics.data
     edits_model: ClassVar[bool] = False  # whether `edit` changes model fields
     backend: str | None = None  # "mjbatch", "mujoco", or None for the faster one installed
+    unstable: str = "fault"  # what a simulation that MuJoCo calls unstable is: a "fault", or the episode's end
 
-    def __init__(self, horizon: int = 200, backend: str | None = None):
-        if horizon < 1:
-            raise TaskError(f"{self.name}: horizon must be at least 1, got {horizon}")
+    def __init__(self, horizon: int = 200, backend: str | None = None, unstable: str = "fault"):
+        require_horizon(self, horizon)
+        if unstable not in ("fault", "terminate"):
+            raise TaskError(f"{self.name}: unstable must be fault or terminate, got {unstable!r}")
         if backend not in (None, "mjbatch", "mujoco"):
             raise TaskError(f"{self.name}: backend must be mjbatch or mujoco, got {backend!r}")
-        self.horizon, self.backend = horizon, backend
+        self.horizon, self.backend, self.unstable = horizon, backend, unstable
 
     # --- the equations ---------------------------------------------------------------------------
 
@@ -55,14 +56,14 @@ class MujocoTaskDistribution(TaskDistribution):
         return physics.qpos[:, 0].copy()
 
     @abstractmethod
-    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: Params) -> np.ndarray:
+    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: TaskParams) -> np.ndarray:
         """Rewards [n] of the step just made; `action` [n, A] is already clipped to its range."""
 
     def terminated(self, physics: Physics) -> np.ndarray | None:
         """Whether each episode ended in a terminal state [n]; None where the family never terminates."""
         return None
 
-    def edit(self, physics: Physics, params: Params) -> None:
+    def edit(self, physics: Physics, params: TaskParams) -> None:
         """Write the tasks' dynamics into `physics.field(...)`; mj_setConst follows."""
 
     @abstractmethod
@@ -74,11 +75,8 @@ class MujocoTaskDistribution(TaskDistribution):
     # --- environments ----------------------------------------------------------------------------
 
     def model(self) -> Any:
-        """The compiled base model."""
-        path = Path(self.xml)
-        if not path.is_absolute():
-            path = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / path
-        return mujoco.MjModel.from_xml_path(str(path))
+        """The compiled base model; TaskError where its file is not found or does not compile."""
+        return load_model(self)
 
     def make(self, task: Task, render_mode: str | None = None) -> gymnasium.Env:
         batch = MujocoBatch(self, [task])
@@ -96,6 +94,7 @@ class MujocoBatch(TaskBatch):
             raise TaskError("a batch needs at least one task")
         self._family = family
         model = family.model()
+        _require_actuators(family, model)
         threads = int(os.environ.get("METARL_PHYSICS_THREADS", "0"))
         self._physics = make_physics(model, len(tasks), family.data_fields, threads, family.backend)
         n = len(tasks)
@@ -108,6 +107,10 @@ class MujocoBatch(TaskBatch):
         self._set_spaces(observation, action, n, render_fps=round(1 / (model.opt.timestep * family.frame_skip)))
         self._low, self._high = low.copy(), high.copy()
         self._all_running = True
+        self._unstable_counts = unstable_counts(self._physics)
+        self._was_unstable = np.zeros(n, bool)
+        self._steps = np.zeros(n, np.int64)
+        self._obs = np.zeros((n, dim))
 
     @property
     def physics(self) -> Physics:
@@ -128,11 +131,13 @@ class MujocoBatch(TaskBatch):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Reset (the masked) simulations; all draws come from one generator seeded by `seed`."""
         mask = self._reset_mask(options, self.num_envs)
-        qpos, qvel = self._family.reset_state(self._generator(seed), self._qpos0, self._qvel0)
+        qpos, qvel = self._family.reset_state(self._generator(seed), self._qpos0.copy(), self._qvel0.copy())
         self._physics.reset(None if mask.all() else mask, qpos, qvel)
         self._terminated[mask] = self._truncated[mask] = False
         self._all_running = not self._terminated.any()
-        return self._family.observe(self._physics), {}
+        self._was_unstable[mask], self._steps[mask] = False, 0
+        self._obs = self._observe()
+        return self._obs, {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         physics, family = self._physics, self._family
@@ -141,26 +146,50 @@ class MujocoBatch(TaskBatch):
         physics.ctrl[:] = clipped
         before = family.before(physics)
         physics.step(running, family.frame_skip)
-        obs = family.observe(physics)
+        obs = self._observe()
         rewards = family.reward(physics, before, clipped, self._params)
         terminated = family.terminated(physics)
         if running is not None:
             rewards = np.where(running, rewards, 0.0)
+        self._steps += 1
+        if self._unstable_counts.any() or family.unstable == "terminate":
+            obs, rewards, terminated = self._end_unstable(obs, rewards, terminated)
         if terminated is not None:
             self._terminated = self._terminated | terminated
             self._all_running = not self._terminated.any()
         return obs, rewards, self._terminated.copy(), self._truncated.copy(), {}
 
+    def _observe(self) -> np.ndarray:
+        """The family's observations, as an array that no later step writes."""
+        obs = self._family.observe(self._physics)
+        return obs if obs.base is None else obs.copy()
+
+    def _end_unstable(
+        self, obs: np.ndarray, rewards: np.ndarray, terminated: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """End the episodes of unstable simulations where the family says so: terminated, with the last observation
+        from before and reward 0. Otherwise EnvironmentFault naming task and step."""
+        unstable = self._unstable_counts.any(axis=1)
+        if self._family.unstable == "fault":
+            i = int(np.argmax(unstable))
+            raise EnvironmentFault(
+                f"{self.tasks[i]}: the simulation became unstable at step {self._steps[i] - 1}: MuJoCo warns of a bad "
+                f"{instabilities(self._physics.warnings[i])}; use a smaller timestep or milder parameters, or end such "
+                "episodes with the option unstable=terminate"
+            )
+        self._was_unstable |= unstable | ~np.isfinite(obs).all(axis=1) | ~np.isfinite(rewards)
+        ended = self._was_unstable
+        self._obs = np.where(ended[:, None], self._obs, obs)
+        return self._obs, np.where(ended, 0.0, rewards), ended if terminated is None else terminated | ended
+
     def render_frame(
         self, index: int = 0, width: int = 320, height: int = 240, camera: str | int | None = None
     ) -> np.ndarray:
-        """An RGB picture [height, width, 3] of one simulation; EnvironmentFault where no OpenGL is found."""
-        model = self._physics.model
+        """An RGB picture [height, width, 3] of one simulation as it stands, the task's own model fields and targets
+        included; EnvironmentFault where no OpenGL is found."""
+        model, data = self._physics.simulation(index)
         if camera is None:
             camera = 0 if model.ncam else -1
-        data = mujoco.MjData(model)
-        data.qpos[:], data.qvel[:] = self._physics.qpos[index], self._physics.qvel[index]
-        mujoco.mj_forward(model, data)
         try:
             with mujoco.Renderer(model, height, width) as renderer:
                 renderer.update_scene(data, camera)
@@ -168,3 +197,15 @@ class MujocoBatch(TaskBatch):
         except Exception as error:
             hint = "set MUJOCO_GL to egl or osmesa"
             raise EnvironmentFault(f"cannot render {self.tasks[index]}: {error} ({hint})") from error
+
+
+def _require_actuators(family: MujocoTaskDistribution, model: Any) -> None:
+    """TaskError where there is no actuator, or one without a control range: all of its actions would become 0."""
+    if not model.nu:
+        raise TaskError(f"{family.name}: {family.xml} has no actuator, so there is nothing to act with")
+    for i, (low, high) in enumerate(model.actuator_ctrlrange):
+        if not low < high:
+            raise TaskError(
+                f"{family.name}: actuator {model.actuator(i).name or f'number {i}'} of {family.xml} has no ctrlrange, "
+                'so every action would become 0: write ctrlrange="LOW HIGH" for it'
+            )

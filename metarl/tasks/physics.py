@@ -16,6 +16,25 @@ import numpy as np
 
 from metarl.errors import TaskError
 
+# MuJoCo's warnings after which it has put the state back to its start by itself (a bad control: to 0) and goes on.
+_INSTABILITIES = {
+    name: int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}")) for name in ("QPOS", "QVEL", "QACC", "CTRL")
+}
+
+
+_FIRST, _LAST = min(_INSTABILITIES.values()), max(_INSTABILITIES.values())
+assert len(_INSTABILITIES) - 1 == _LAST - _FIRST  # neighbours, so that a slice holds them
+
+
+def unstable_counts(physics: Physics) -> np.ndarray:
+    """The counters of those warnings, a view [num_sims, 4]: where one is not 0, the simulation was put back."""
+    return physics.warnings[:, _FIRST : _LAST + 1]
+
+
+def instabilities(counts: np.ndarray) -> str:
+    """What mjData's warning counters [num_warnings] say is not finite or huge, such as "QACC"; "" where nothing is."""
+    return ", ".join(name for name, index in _INSTABILITIES.items() if counts[index])
+
 
 class Physics(Protocol):
     """State arrays are live: writing `ctrl` (or `qpos`, `qvel` before `reset`) is what the next call reads."""
@@ -25,6 +44,7 @@ class Physics(Protocol):
     qpos: np.ndarray  # [num_sims, nq]
     qvel: np.ndarray  # [num_sims, nv]
     ctrl: np.ndarray  # [num_sims, nu]
+    warnings: np.ndarray  # [num_sims, number of MuJoCo's warnings] how often each was given since the reset
 
     def data(self, name: str) -> np.ndarray:
         """[num_sims, ...] values of an mjData field, as the last call left them."""
@@ -46,6 +66,11 @@ class Physics(Protocol):
         """`nstep` mj_step calls for the selected simulations (a boolean mask; None = all)."""
         ...
 
+    def simulation(self, index: int) -> tuple[Any, Any]:
+        """MjModel and MjData of one simulation as it stands: copies, its edited fields and all of its state (mocap,
+        activations, controls) included, and mj_forward called."""
+        ...
+
 
 class MjBatchPhysics:
     """Physics on mjbatch. `num_threads=0` uses every processor."""
@@ -56,13 +81,18 @@ class MjBatchPhysics:
         self.model, self.num_sims = model, num_sims
         self._batch = Batch(model, num_sims=num_sims, num_threads=num_threads)
         self.qpos, self.qvel, self.ctrl = (self._batch.bind(name) for name in ("qpos", "qvel", "ctrl"))
+        self.warnings = self._batch.bind("warning")[:, :, 1]
+        self._state = self._batch.bind("state")
+        self._fields: dict[str, np.ndarray] = {}
         self._data = {name: self._batch.bind(name) for name in data_fields}
 
     def data(self, name: str) -> np.ndarray:
         return self._data[name]
 
     def field(self, name: str) -> np.ndarray:
-        return self._batch.expand(name)
+        if name not in self._fields:
+            self._fields[name] = self._batch.expand(name)
+        return self._fields[name]
 
     def commit(self) -> None:
         self._batch.set_const()
@@ -77,6 +107,15 @@ class MjBatchPhysics:
     def step(self, ids: np.ndarray | None, nstep: int) -> None:
         self._batch.step(ids, nstep=nstep)
 
+    def simulation(self, index: int) -> tuple[Any, Any]:
+        model = copy.copy(self.model)
+        data = mujoco.MjData(model)
+        _write(model, {name: values[index] for name, values in self._fields.items()})
+        mujoco.mj_setConst(model, data)
+        mujoco.mj_setState(model, data, self._state[index], mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_forward(model, data)
+        return model, data
+
 
 class PlainPhysics:
     """Physics on plain mujoco, one simulation after the other; one model copy each once a field is edited."""
@@ -89,6 +128,8 @@ class PlainPhysics:
         self.qpos = np.tile(self._datas[0].qpos, (num_sims, 1))
         self.qvel = np.tile(self._datas[0].qvel, (num_sims, 1))
         self.ctrl = np.zeros((num_sims, model.nu))
+        self._counters = [data.warning.number for data in self._datas]  # views
+        self.warnings = np.stack(self._counters)
         self._data = {n: np.stack([np.array(getattr(d, n)) for d in self._datas]) for n in data_fields}
 
     def data(self, name: str) -> np.ndarray:
@@ -104,12 +145,7 @@ class PlainPhysics:
 
     def commit(self) -> None:
         for i, (model, data) in enumerate(zip(self._models, self._datas, strict=True)):
-            for name, values in self._fields.items():
-                owner = _owner(model, name)
-                if np.ndim(values[i]) == 0:
-                    setattr(owner, name, values[i])
-                else:
-                    getattr(owner, name)[:] = values[i]
+            _write(model, {name: values[i] for name, values in self._fields.items()})
             mujoco.mj_setConst(model, data)
 
     def reset(self, ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
@@ -128,9 +164,14 @@ class PlainPhysics:
             mujoco.mj_step(self._models[i], data, nstep)
             self._read(i)
 
+    def simulation(self, index: int) -> tuple[Any, Any]:
+        model, data = self._models[index], copy.copy(self._datas[index])
+        mujoco.mj_forward(model, data)
+        return model, data
+
     def _read(self, i: int) -> None:
         data = self._datas[i]
-        self.qpos[i], self.qvel[i] = data.qpos, data.qvel
+        self.qpos[i], self.qvel[i], self.warnings[i] = data.qpos, data.qvel, self._counters[i]
         for name, values in self._data.items():
             values[i] = getattr(data, name)
 
@@ -150,6 +191,16 @@ def make_physics(
     if backend == "mjbatch" or (backend is None and mjbatch_is_available()):
         return MjBatchPhysics(model, num_sims, data_fields, num_threads)
     return PlainPhysics(model, num_sims, data_fields)
+
+
+def _write(model: Any, fields: dict[str, np.ndarray]) -> None:
+    """Write fields of mjModel or mjOption into `model`; mj_setConst must follow."""
+    for name, value in fields.items():
+        owner = _owner(model, name)
+        if np.ndim(value) == 0:
+            setattr(owner, name, value)
+        else:
+            getattr(owner, name)[:] = value
 
 
 def _owner(model: Any, name: str) -> Any:

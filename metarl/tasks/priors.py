@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from metarl.errors import TaskError
-from metarl.tasks.task import Value
+from metarl.tasks.task import Value, as_value
 
 _TOLERANCE = 1e-9
 
 
+@runtime_checkable
 class Prior(Protocol):
     """A distribution over one parameter's value: a float, or a tuple of floats of fixed length."""
 
@@ -90,12 +91,15 @@ class LogUniform(Uniform):
 
 @dataclass(frozen=True)
 class Choice:
-    """One of finitely many values, each as likely."""
+    """One of finitely many values, each as likely; the entries of an array are its rows.
+
+    Values are made floats or tuples of floats. What cannot be is refused by the `Parameter`, which has a name.
+    """
 
     values: tuple[Value, ...]
 
-    def __init__(self, values: Sequence[Value]):
-        object.__setattr__(self, "values", tuple(values))
+    def __init__(self, values: Sequence[Any] | np.ndarray):
+        object.__setattr__(self, "values", tuple(_plain(value) for value in values))
         if not self.values:
             raise TaskError("Choice: needs at least one value")
 
@@ -242,6 +246,27 @@ class Mixture:
 
     def __str__(self) -> str:
         return " or ".join(str(part) for part in self.parts)
+
+
+def require_prior(prior: Any, name: str) -> None:
+    """TaskError naming the parameter where `prior` is none, or offers values that no parameter may have."""
+    if not isinstance(prior, Prior) or isinstance(prior, type):
+        raise TaskError(
+            f"parameter {name!r}: needs a prior such as Uniform(0.5, 2.0) or Choice((1.0, 2.0)), got {prior!r}"
+        )
+    for part in prior.parts if isinstance(prior, Mixture) else ():
+        require_prior(part, name)
+    options = prior.options or ()
+    shapes = {np.shape(as_value(option, name)) for option in options}
+    if len(shapes) > 1:
+        raise TaskError(f"parameter {name!r}: its values must all have the same size, got {prior}")
+
+
+def _plain(value: Any) -> Any:
+    try:
+        return as_value(value, "")
+    except TaskError:
+        return value
 
 
 def _value(sampled: float | np.ndarray) -> Value:

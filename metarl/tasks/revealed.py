@@ -77,6 +77,10 @@ class RevealedTask(TaskDistribution):
         return self.inner.finite_tasks()
 
     @property
+    def num_tasks(self) -> int | None:
+        return self.inner.num_tasks
+
+    @property
     def splits_coincide(self) -> bool:
         return self.inner.splits_coincide
 
@@ -104,6 +108,10 @@ class RevealedBatch(TaskBatch):
     def _show(self, tasks: Sequence[Task]) -> None:
         self.tasks = tuple(tasks)
         self._columns = self._family.columns(self.tasks)
+
+    @property
+    def action_spaces(self) -> tuple[gymnasium.Space, ...]:
+        return self._inner.action_spaces
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         self._inner.set_tasks(tasks)

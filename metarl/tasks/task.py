@@ -1,14 +1,19 @@
-"""Task: one point of a task distribution."""
+"""Task: one point of a task distribution, and the values that its parameters may have."""
 
 from __future__ import annotations
 
 import hashlib
+import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from metarl.errors import TaskError
+
+TaskParams = Mapping[str, np.ndarray]  # the values of n tasks by name, [n] or [n, size]
 Value = float | tuple[float, ...]
 Split = Literal["train", "test", "ood"]
 SPLITS: tuple[Split, ...] = ("train", "test", "ood")
@@ -18,18 +23,25 @@ SPLITS: tuple[Split, ...] = ("train", "test", "ood")
 class Task:
     """Named parameter values of one task. Immutable, hashable, picklable.
 
-    `items` keeps the order of the distribution's parameters; a vector-valued parameter is a tuple.
+    `items` keeps the order of the distribution's parameters; a vector-valued parameter is a tuple. Values are made
+    plain: see `as_value`.
     """
 
     distribution: str
     items: tuple[tuple[str, Value], ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "items", tuple((name, as_value(value, name)) for name, value in self.items))
 
     @staticmethod
     def of(distribution: str, values: Mapping[str, Value]) -> Task:
         return Task(distribution, tuple(values.items()))
 
     def __getitem__(self, name: str) -> Value:
-        return self.values[name]
+        for known, value in self.items:
+            if known == name:
+                return value
+        raise KeyError(f"{self} has no parameter {name!r}")
 
     @property
     def values(self) -> dict[str, Value]:
@@ -45,6 +57,32 @@ class Task:
 
     def __str__(self) -> str:
         return f"{self.distribution}({', '.join(f'{name}={_short(value)}' for name, value in self.items)})"
+
+
+def as_value(value: Any, name: str) -> Value:
+    """`value` as a float, or as a tuple of floats. TaskError naming the parameter where it is neither.
+
+    Allowed: finite numbers of Python and NumPy, booleans (as 0 and 1), and flat sequences or arrays of them.
+    """
+    if type(value) is float and math.isfinite(value):
+        return value
+    if type(value) is tuple and value and all(type(v) is float for v in value) and all(map(math.isfinite, value)):
+        return value  # as priors draw them: long ones are soon looked through
+    if isinstance(value, np.ndarray):
+        value = value.item() if value.ndim == 0 else value.tolist()
+    if isinstance(value, list | tuple) and value and not any(isinstance(v, list | tuple) or np.ndim(v) for v in value):
+        return tuple(_as_float(v, value, name) for v in value)
+    return _as_float(value, value, name)
+
+
+def _as_float(number: Any, value: Any, name: str) -> float:
+    if isinstance(number, numbers.Real | np.bool_) and math.isfinite(number):
+        return float(number)
+    hint = "; name the cases in your environment and give their numbers here" if isinstance(number, str) else ""
+    raise TaskError(
+        f"parameter {name!r} = {value!r}: allowed are finite numbers, booleans (as 0 and 1) and flat sequences of "
+        f"them{hint}"
+    )
 
 
 def _short(value: Value) -> str:

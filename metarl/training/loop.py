@@ -38,6 +38,7 @@ from metarl.errors import CheckpointError, ConfigError, TrainingError
 from metarl.evaluation.evaluate import evaluate
 from metarl.rollout import seeds
 from metarl.rollout.executor import Executor
+from metarl.rollout.padding import of_equal_length
 from metarl.rollout.policy import AdaptivePolicy
 from metarl.rollout.types import TrialBatch, TrialPlan, Unit
 from metarl.runs import checkpoint
@@ -215,7 +216,8 @@ class _Loop:
         collect_start = time.perf_counter()
         if overlap and self._lagged and not self._ahead:  # resumed
             self._collect_ahead(units, self._lagged, iteration - 1)
-        trials = self._arrived() if self._ahead else self.executor.collect(units, self.weights, iteration)
+        arrived = self._arrived() if self._ahead else self.executor.collect(units, self.weights, iteration)
+        trials = of_equal_length(arrived)
         learn_start = time.perf_counter()
         if self.stop.signal_number is not None:
             return

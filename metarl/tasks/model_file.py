@@ -1,0 +1,52 @@
+"""Where a MuJoCo family's model file lies, and the model compiled from it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import mujoco
+
+from metarl.errors import TaskError
+
+_GYMNASIUM_MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+
+
+def load_model(family: Any) -> Any:
+    """The model in the file that `family.xml` names; TaskError where it is not found or does not compile.
+
+    A relative path starts at the folder of the file that states it. A bare file name that is not there is that of a
+    model that Gymnasium ships.
+    """
+    who = getattr(family, "name", type(family).__name__)
+    candidates = _candidates(family)
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        looked = ", ".join(map(str, candidates))
+        raise TaskError(f"{who}: model file {str(family.xml)!r} is not found; looked at {looked}")
+    try:
+        return mujoco.MjModel.from_xml_path(str(path))
+    except ValueError as error:
+        raise TaskError(f"{who}: {path} does not compile: {' '.join(str(error).split())}") from error
+
+
+def _candidates(family: Any) -> list[Path]:
+    path = Path(family.xml).expanduser()
+    if path.is_absolute():
+        return [path]
+    candidates = [_folder_of(family) / path]
+    if os.path.basename(family.xml) == str(family.xml):  # "./ant.xml" is a path: never Gymnasium's
+        candidates.append(_GYMNASIUM_MODELS / path)
+    return candidates
+
+
+def _folder_of(family: Any) -> Path:
+    """The folder of the file that says `xml`: of the class that states it, or of the instance's own class."""
+    owner = type(family)
+    if "xml" not in vars(family):
+        owner = next(kind for kind in owner.__mro__ if "xml" in vars(kind))
+    file = getattr(sys.modules.get(owner.__module__), "__file__", None)
+    return Path(file).resolve().parent if file else Path.cwd()
