@@ -6,6 +6,7 @@ Letters: A action dimensions (or number of discrete actions); leading axes are f
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -66,6 +67,18 @@ class Categorical(NamedTuple):
         p = torch.softmax(self.logits, -1)
         weighted = weight[..., None] * p * tangent.logits
         return Categorical(weighted - p * weighted.sum(-1, keepdim=True))
+
+
+def project_log_std_(params: Mapping[str, Tensor], min_std: float) -> None:
+    """Raise `params["log_std"]`, where there is one, to at least log(min_std), in place: the projection that follows an
+    optimiser's step.
+
+    The floor in a policy's forward pass has derivative 0 below it: a parameter that sank there would never come back.
+    At the floor itself the derivative is 1.
+    """
+    if "log_std" in params:
+        with torch.no_grad():
+            params["log_std"].clamp_(min=math.log(min_std))
 
 
 def squashed_sample(

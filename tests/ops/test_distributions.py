@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Independent, Normal, kl_divergence
 
-from metarl.ops.distributions import Categorical, Gaussian, squashed_sample
+from metarl.ops.distributions import Categorical, Gaussian, project_log_std_, squashed_sample
 
 
 def gaussians() -> tuple[Gaussian, Gaussian]:
@@ -56,6 +56,32 @@ def test_fisher_product_is_the_hessian_of_the_kl_at_equality(kind):
     expected = torch.autograd.grad(gradients, list(running), list(tangent))
     for product, hessian in zip(p.fisher_product(tangent, weight), expected, strict=True):
         torch.testing.assert_close(product, hessian)
+
+
+@pytest.mark.parametrize("min_std", [0.05, 0.2, 0.3])
+def test_projection_raises_a_log_std_to_the_floor_and_leaves_larger_ones(min_std):
+    params = {"log_std": torch.tensor([-9.0, math.log(0.9)]), "w0": torch.tensor([-9.0])}
+    project_log_std_(params, min_std)
+    torch.testing.assert_close(params["log_std"].exp(), torch.tensor([min_std, 0.9]))
+    assert params["w0"].item() == -9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("min_std", [0.05, 0.2, 0.3])
+def test_a_projected_log_std_has_a_gradient_through_the_floor_of_the_forward_pass(min_std, dtype):
+    """`clamp_min` has derivative 1 at its bound, if the bound is rounded alike on both sides."""
+    params = {"log_std": torch.full((2,), -9.0, dtype=dtype)}
+    project_log_std_(params, min_std)
+    log_std = params["log_std"].requires_grad_()
+    log_std.clamp_min(math.log(min_std)).sum().backward()
+    assert log_std.grad is not None
+    assert log_std.grad.tolist() == [1.0, 1.0]
+
+
+def test_projecting_parameters_without_a_log_std_changes_nothing():
+    params = {"w0": torch.tensor([-9.0])}
+    project_log_std_(params, 0.2)
+    assert params["w0"].item() == -9
 
 
 def test_a_squashed_sample_has_the_density_of_a_transformed_normal():
