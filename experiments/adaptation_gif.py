@@ -1,4 +1,4 @@
-"""A moving picture of adaptation: a trained policy searches for a goal that it is not told, and remembers it.
+"""An animation of adaptation: a trained policy searches for a goal that it is not told, and remembers it.
 
 Collects one trial of a run on SparsePointGoal and draws its episodes side by side, step by step. The policy sees its
 position and its reward; the goal is drawn for the reader alone.

@@ -44,7 +44,7 @@ class Replay:
         self._memory = torch.zeros(num_tasks, capacity, _row_width(obs_dim, action_dim), device=device)
         self._device_sizes = torch.zeros(num_tasks, dtype=torch.int64, device=device)
         self._device_oldest = torch.zeros(num_tasks, dtype=torch.int64, device=device)
-        self._sizes = [0] * num_tasks  # the same on the host: nobody has to wait for the device to read them
+        self._sizes = [0] * num_tasks  # the same on the host, read without waiting for the device
         self._positions = [0] * num_tasks  # where the next transition goes: the size, or the oldest if the ring is full
 
     @staticmethod

@@ -13,7 +13,7 @@ Baselines from the same code: `memory: none` clears h, the previous action and t
 task-blind policy); with `fine_tune_steps` evaluation also takes policy-gradient steps between its rounds (multi-task
 pre-training and fine-tuning); `task_distribution.reveal_task: true` makes the oracle.
 
-Deviations, on purpose: the critic's values are normalised with its output layer corrected (PopArt; the papers leave
+Deliberate deviations: the critic's values are normalised with its output layer corrected (PopArt; the papers leave
 them as they are); observations and rewards are normalised as inputs only; normalisers are part of the weights, moved
 by the learner after each update, so that acting and learning see the same numbers; and means are drawn back into the
 action range by a quadratic penalty: far outside, noise is clipped away by the environment and exploration is over, and
