@@ -1,12 +1,13 @@
 # make setup   a virtual environment with everything
 # make run     meta-train the quickstart and evaluate it on held-out tasks; interrupted, the same command goes on
-# make test / lint / type / bench
+# make test       everything that matters, in minutes; make test-all: the slow rest
+# make lint / type / bench
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/quickstart
 BIN := $(VENV)/bin
-.PHONY: setup run test lint type bench
+.PHONY: setup run test test-all lint type bench
 
 setup: $(VENV)/.installed
 
@@ -20,7 +21,10 @@ run: setup
 	$(BIN)/metarl evaluate $(RUN)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --durations 15
+
+test-all: setup
+	$(BIN)/python -m pytest -m slow --durations 15
 
 lint: setup
 	$(BIN)/ruff check .

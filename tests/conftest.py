@@ -20,6 +20,17 @@ from metarl.rollout.types import TrialPlan  # noqa: E402
 from metarl.tasks import Split, TaskDistribution  # noqa: E402
 
 
+_WITH_RAY = ("cluster", "distributed", "test_plugin.py", "test_promises.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start Ray run one after the other, in one of the processes of `pytest -n`."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and item.path.relative_to(here).parts[0] in _WITH_RAY:
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture
 def run() -> Callable[..., Evaluation]:
     """Evaluates the guessing policy of `guess.py` in this process."""
