@@ -1,7 +1,8 @@
 """A run's configuration: YAML and dotted overrides -> validated frozen objects.
 
 schema.py    the sections and their fields
-load.py      finding, reading, overriding, validating, writing
+load.py      finding, reading, validating, writing
+overrides.py key.sub=value
 scalars.py   YAML's scalars without surprises
 messages.py  what is wrong with a key, in one line
 migrate.py   configurations of runs that earlier versions made
@@ -13,9 +14,9 @@ from metarl.config.load import (
     differences,
     load_config,
     load_stored_config,
-    set_keys,
     to_yaml,
 )
+from metarl.config.overrides import set_keys
 from metarl.config.schema import (
     EvaluationConfig,
     ExecutorConfig,

@@ -1,26 +1,24 @@
-"""Finding, reading, overriding, validating and writing configurations.
+"""Finding, reading, validating and writing configurations.
 
-OmegaConf sets dotted keys, pydantic validates. Nothing is interpolated: a configuration is plain data, and what a
-run directory's `config.yaml` holds is all there is.
+Nothing is interpolated: a configuration is plain data, and what a run directory's `config.yaml` holds is all there is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from metarl.algorithms.base import AlgorithmPlugin, Section
 from metarl.algorithms.registry import available_algorithms, load_algorithm, resolve_preset
 from metarl.config import scalars
-from metarl.config.messages import did_you_mean, explain
+from metarl.config.messages import choices_of, did_you_mean, explain, shortened
 from metarl.config.migrate import migrate
+from metarl.config.overrides import refuse_interpolation, set_keys
 from metarl.config.schema import RunConfig
 from metarl.errors import ConfigError
 
@@ -74,60 +72,20 @@ def load_stored_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     return _validate(data, str(path), {text.partition("=")[0] for text in overrides})
 
 
-def set_keys(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """`data` with every `key.sub=value` set; a value that is a section replaces the one there."""
-    settings = OmegaConf.create(dict(data))
-    for text in overrides:
-        key, value = _override(text)
-        try:
-            OmegaConf.update(settings, key, value, merge=False, force_add=True)
-        except (OmegaConfBaseException, ValueError, TypeError, IndexError) as error:
-            raise ConfigError(f"override {text!r}: {key} cannot be set here: {str(error).splitlines()[0]}") from error
-    result = OmegaConf.to_container(settings, resolve=False)
-    assert isinstance(result, dict)
-    return {str(key): value for key, value in result.items()}
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = scalars.parse(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: invalid YAML: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if content is None:
         content = {}
     if not isinstance(content, dict):
-        kind = "list" if isinstance(content, list) else f"single value {content!r}"
+        kind = "list" if isinstance(content, list) else f"single value {shortened(content)}"
         raise ConfigError(f"{path}: expected sections ({', '.join(RunConfig.model_fields)}), got a {kind}")
-    _refuse_interpolation(content, str(path))
+    refuse_interpolation(content, str(path))
     return content
-
-
-def _override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not all(key.split(".")):
-        raise ConfigError(f"override {text!r}: expected key.sub=value, for example training.iterations=100")
-    if any(character in key for character in "[]{}$ "):
-        raise ConfigError(f"override {text!r}: expected key.sub=value with plain words and dots as the key")
-    try:
-        parsed = scalars.parse(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {text!r}: invalid YAML value: {error}") from error
-    _refuse_interpolation({key: parsed}, f"override {text!r}")
-    return key, parsed
-
-
-def _refuse_interpolation(data: Any, where: str) -> None:
-    for key, value in _flat(data):
-        if isinstance(value, str) and ("${" in value or value == "???"):
-            raise _no_interpolation(where, f"{key} = {value!r}")
-        if "${" in key:
-            raise _no_interpolation(where, f"key {key!r}")
-
-
-def _no_interpolation(where: str, what: str) -> ConfigError:
-    return ConfigError(f"{where}: {what}: values are taken literally, interpolation (${{...}}, ???) is not allowed")
 
 
 # --- validating --------------------------------------------------------------------------------------
@@ -139,15 +97,21 @@ def _validate(data: dict[str, Any], path: str, overridden: set[str]) -> RunConfi
 
     def collect(error: ValidationError, model: type[BaseModel], prefix: tuple[str, ...]) -> None:
         for details in error.errors():
-            key = ".".join(map(str, (*prefix, *details["loc"])))
+            key, what = explain(details, model, prefix)
             is_override = any(o == key or o.startswith(f"{key}.") or key.startswith(f"{o}.") for o in overridden)
-            line = explain(details, model, prefix, "override" if is_override else path)
+            line = f"{'override' if is_override else path}: {what}"
             if line not in problems:
                 problems.append(line)
 
     values = dict(data)
     if "algorithm" in values:
-        values["algorithm"] = _algorithm_section(values["algorithm"], path, problems, collect)
+        try:
+            section = _algorithm_section(values["algorithm"], collect)
+        except ConfigError as error:
+            place = "override" if overridden & {"algorithm", "algorithm.name"} else path
+            problems.append(f"{place}: {error}")
+            section = None
+        values["algorithm"] = section or Section()  # so that the other sections are looked at too
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
@@ -157,30 +121,46 @@ def _validate(data: dict[str, Any], path: str, overridden: set[str]) -> RunConfi
     return config
 
 
-def _algorithm_section(section: Any, path: str, problems: list[str], collect: Any) -> BaseModel:
-    """The algorithm's validated section; an empty one, and lines in `problems`, where it is wrong."""
-    nothing = Section()
+_Collect = Callable[[ValidationError, type[BaseModel], tuple[str, ...]], None]
+
+
+def _algorithm_section(section: Any, collect: _Collect) -> BaseModel | None:
+    """The algorithm's validated section, or None after `collect` was told what is wrong in it.
+
+    ConfigError where it is no section or names no algorithm.
+    """
     if not isinstance(section, dict):
-        problems.append(f"{path}: algorithm = {section!r}: must be a section, such as {{name: maml, num_streams: 20}}")
-        return nothing
-    if not isinstance(section.get("name"), str):
-        problems.append(
-            f"{path}: algorithm.name = {section.get('name')!r}: must be the name of an algorithm; "
+        name = section if isinstance(section, str) and section in available_algorithms() else "maml"
+        raise ConfigError(
+            f"algorithm = {shortened(section)}: must be a section, such as algorithm: {{name: {name}, num_streams: 20}}"
+        )
+    chosen = section.get("name")
+    if not isinstance(chosen, str):
+        raise ConfigError(
+            f"algorithm.name = {shortened(chosen)}: must be the name of an algorithm; "
             f"known: {', '.join(available_algorithms())}; or name your own as module:attr"
         )
-        return nothing
     try:
         resolved = resolve_preset(section)
         plugin = load_algorithm(resolved["name"])
     except ConfigError as error:
-        problems.append(f"{path}: algorithm.name = {section['name']!r}: {error}")
-        return nothing
+        raise ConfigError(f"algorithm.name = {chosen!r}: {error}") from error
     assert isinstance(plugin, AlgorithmPlugin)
     try:
-        return plugin.config.model_validate(resolved)
+        return plugin.config.model_validate(_with_default_choices(resolved, plugin.config))
     except ValidationError as error:
         collect(error, plugin.config, ("algorithm",))
-        return nothing
+        return None
+
+
+def _with_default_choices(section: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """The section where `outer: {lr: 0.1}`, without a name, is that of the default outer step."""
+    named = dict(section)
+    for key, field in model.model_fields.items():
+        value, default = section.get(key), field.get_default(call_default_factory=False)
+        if isinstance(value, dict) and "name" not in value and choices_of(field.annotation):
+            named[key] = {"name": getattr(default, "name", None), **value} if default is not None else value
+    return named
 
 
 # --- writing and comparing ---------------------------------------------------------------------------
@@ -193,20 +173,16 @@ def to_yaml(config: RunConfig) -> str:
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Lines `key: old -> new` for keys that differ, but for those that resuming may change."""
-    a, b = dict(_flat(scalars.parse(to_yaml(old)))), dict(_flat(scalars.parse(to_yaml(new))))
+    a, b = (dict(_flat(scalars.parse(to_yaml(config)))) for config in (old, new))
     keys = [key for key in dict.fromkeys([*a, *b]) if repr(a.get(key)) != repr(b.get(key))]
     fixed = [key for key in keys if not any(key == free or key.startswith(f"{free}.") for free in RESUME_MAY_CHANGE)]
     return [f"{key}: {a.get(key, 'not set')} -> {b.get(key, 'not set')}" for key in fixed]
 
 
 def _flat(data: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every leaf. A list is a leaf for `differences`, so its items come with it."""
+    """(dotted key, value) of every value that is no section; an empty section is a value."""
     if isinstance(data, Mapping) and data:
         for key, value in data.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, data
-        if isinstance(data, list):
-            for index, item in enumerate(data):
-                if isinstance(item, (Mapping, list, str)):
-                    yield from _flat(item, f"{prefix}.{index}")

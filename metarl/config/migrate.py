@@ -1,12 +1,13 @@
 """Configurations of runs that earlier versions made: the same run in today's words.
 
-Earlier versions had one flat section per algorithm, with keys of other choices ignored, and evaluation-only settings
-beside the others. Only stored configurations are migrated; in a user's file an old key is a mistake.
+Earlier versions had one flat section per algorithm, in which keys of other choices were ignored, and settings of
+evaluations stood among those of the algorithm. Only stored configurations are migrated; in a user's file an old key is
+a mistake, and the message says where it went.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Settings = dict[str, Any]
@@ -15,11 +16,40 @@ _TRPO = ("max_kl", "cg_iterations", "cg_damping", "line_search_steps", "line_sea
 _PPO = {"outer_steps": "steps", "clip": "clip", "inner_kl_coef": "inner_kl_coef"}
 
 
+_MOVED = {
+    "algorithm.outer_lr": "algorithm.outer.lr",
+    "algorithm.outer_steps": "algorithm.outer.steps",
+    "algorithm.lr_decay_iterations": "algorithm.lr_schedule = linear",
+    "algorithm.fine_tune_steps": "algorithm.fine_tuning.steps",
+    "algorithm.fine_tune_lr": "algorithm.fine_tuning.lr",
+    "algorithm.deterministic_evaluation": "evaluation.deterministic",
+    "algorithm.context": "evaluation.context",
+    "algorithm.encoder_dim": "algorithm.encoder.hidden_dim",
+    "algorithm.exploration_episodes": "evaluation.support_episodes",
+    "algorithm.contrastive_weight": "algorithm.contrastive.weight",
+    "algorithm.contrastive_temperature": "algorithm.contrastive.temperature",
+}
+_MOVED_VALUES = {("algorithm.variant", "reptile"): "algorithm.outer.name = reptile"}
+
+
+def moved_key(key: Sequence[str], beside: Sequence[str]) -> str | None:
+    """Where a key of earlier versions went; None for any other. `beside`: the keys of its section today."""
+    new = _MOVED.get(".".join(key))
+    parts = (new or "").split(" ")[0].split(".")
+    return new if new and (parts[0] != key[0] or parts[1] in beside) else None
+
+
+def moved_value(key: str, value: Any) -> str | None:
+    """What stands for a value of earlier versions; None for any other."""
+    return _MOVED_VALUES.get((key, value)) if isinstance(value, str) else None
+
+
 def migrate(data: Settings) -> Settings:
     """Today's form of a stored configuration; one that has it already is returned as it is."""
-    evaluation = dict(data.get("evaluation") or {})
-    if "deterministic" in evaluation or not isinstance(data.get("algorithm"), dict):
+    evaluation = data.get("evaluation", {})
+    if not isinstance(evaluation, dict) or not isinstance(data.get("algorithm"), dict) or "deterministic" in evaluation:
         return data
+    evaluation = dict(evaluation)
     algorithm = dict(data["algorithm"])
     change = _ALGORITHMS.get(algorithm.get("name", ""))
     if change is not None:

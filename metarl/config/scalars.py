@@ -10,62 +10,89 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-
-class _Loader(yaml.SafeLoader):
-    """Plain data alone; a key that is given twice is an error."""
-
-    yaml_implicit_resolvers: dict[str | None, list[Any]] = {}  # noqa: RUF012  (PyYAML's own name and type)
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    (
-        "float",
+_PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")  # no dates, sets or binary data
+_SCALARS = {  # tag: pattern, characters that such a scalar can start with
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "null": (r"~|null|Null|NULL", "~nN"),
+    "int": (r"[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
         r"[-+]?((0|[1-9][0-9]*)\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?(0|[1-9][0-9]*)[eE][-+]?[0-9]+"
         r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         "-+.0123456789",
     ),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), list(_first))
-_Loader.yaml_implicit_resolvers.setdefault("", []).append(("tag:yaml.org,2002:null", re.compile("^$")))
+}
+
+
+def _tag(name: str) -> str:
+    return f"tag:yaml.org,2002:{name}"
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data alone; a key that is given twice is an error. `<<` merges, as many YAML files expect."""
+
+    yaml_implicit_resolvers: dict[str | None, list[Any]] = {}  # noqa: RUF012  (PyYAML's own name and type)
+    yaml_constructors = {  # noqa: RUF012
+        tag: constructor
+        for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag in map(_tag, _PLAIN)
+    }
+
+
+for _name, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(_tag(_name), re.compile(f"^(?:{_pattern})$"), list(_first))
+_Loader.add_implicit_resolver(_tag("null"), re.compile("^$"), [""])
+_Loader.add_implicit_resolver(_tag("merge"), re.compile("^<<$"), ["<"])
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    result: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
+    if not isinstance(node, yaml.MappingNode):
+        raise yaml.constructor.ConstructorError(None, None, "expected keys and values", node.start_mark)
+    own = [key_node for key_node, _ in node.value if key_node.tag != _tag("merge")]
+    seen: set[Any] = set()
+    for key_node in own:
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, list | dict):
             raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
-        if key in result:
+        if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
-        result[key] = loader.construct_object(value_node, deep=True)
-    return result
+        seen.add(key)
+    loader.flatten_mapping(node)  # puts merged keys first, so that own ones replace them
+    return {loader.construct_object(k, deep=True): loader.construct_object(v, deep=True) for k, v in node.value}
+
+
+def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
+    return [*loader.construct_sequence(node, deep=True)]  # a list that holds itself is refused
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(node.value, 0)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor(_tag("map"), _mapping)
+_Loader.add_constructor(_tag("seq"), _sequence)
+_Loader.add_constructor(_tag("int"), _integer)
 
 
 def parse(text: str) -> Any:
     """The plain data in `text`; yaml.YAMLError where it is no YAML or more than plain data."""
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise yaml.YAMLError(f"a value does not fit its tag: {error}") from error  # such as `!!int x`
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `parse` reads back: words that YAML 1.1 takes for numbers are quoted for other readers."""
+    """Writes what `parse` reads back; words that YAML 1.1 takes for numbers are quoted for other readers."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Shared lists and sections are written out each time."""
+        return True
 
 
-for _start, _resolvers in _Loader.yaml_implicit_resolvers.items():
-    for _name, _regex in _resolvers:
-        if _name.endswith(":float"):
-            _Dumper.add_implicit_resolver(_name, _regex, [_start])
+for _name, (_pattern, _first) in _SCALARS.items():
+    _Dumper.add_implicit_resolver(_tag(_name), re.compile(f"^(?:{_pattern})$"), list(_first))
 _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(list(value)))
 
 
