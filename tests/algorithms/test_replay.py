@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.algorithms.pearl.replay import Batch, Replay
+from metarl.algorithms.pearl.replay import Replay, Transitions
 from metarl.errors import CheckpointError, MetarlError
 from metarl.rollout.types import Round
 from metarl.runs import checkpoint
@@ -40,6 +40,8 @@ def make_round(tasks, lengths, horizon, terminated=None):
         terminated=ends,
         truncated=~ends,
         last_observations=np.stack([last, -last], 2),
+        extras={},
+        derived={},
     )
 
 
@@ -60,8 +62,8 @@ def stored(replay, task):
     return sorted({int(c) for c in sample(replay, [task]).observations[0, :, 0]})
 
 
-def assert_same(a: Batch, b: Batch):
-    for field in dataclasses.fields(Batch):
+def assert_same(a: Transitions, b: Transitions):
+    for field in dataclasses.fields(Transitions):
         assert torch.equal(getattr(a, field.name), getattr(b, field.name)), field.name
 
 
@@ -90,7 +92,7 @@ def test_shapes_and_types_are_as_stated():
     assert batch.observations.shape == batch.next_observations.shape == (3, 5, 2)
     assert batch.actions.shape == (3, 5, 1)
     assert batch.rewards.shape == batch.terminated.shape == (3, 5)
-    assert {getattr(batch, field.name).dtype for field in dataclasses.fields(Batch)} == {torch.float32}
+    assert {getattr(batch, field.name).dtype for field in dataclasses.fields(Transitions)} == {torch.float32}
     assert replay.sizes.dtype == torch.int64
 
 
@@ -250,22 +252,46 @@ def runs(replay, tasks, length, number=500):
     )
 
 
-def test_a_run_holds_consecutive_transitions_in_the_order_they_were_added_also_across_episode_ends():
+def test_a_run_holds_consecutive_transitions_of_one_stream_also_across_episode_ends():
     replay = make_replay(capacity=20)
     replay.add(1, make_round([1], [[4, 2]], horizon=4), 0)
-    replay.add(1, make_round([2], [[3]], horizon=4), 0)
-    order = [1001, 1002, 1003, 1004, 1101, 1102, 2001, 2002, 2003]
+    replay.add(1, make_round([2], [[3, 1]], horizon=4), 0)
+    first, second = [1001, 1002, 1003, 1004, 2001, 2002, 2003], [1101, 1102, 2101]
     found = {tuple(run.tolist()) for run in runs(replay, [1], 3)[:, 0]}
-    assert found == {tuple(order[i : i + 3]) for i in range(7)}
+    assert found == {tuple(first[i : i + 3]) for i in range(5)} | {tuple(second)}
+
+
+def test_no_run_joins_two_streams_whatever_was_added_and_overwritten():
+    """Against the streams as lists: every run is a piece of one of them."""
+    rng = np.random.default_rng(0)
+    replay, episodes = make_replay(capacity=37), []
+    for index in range(30):
+        lengths = rng.integers(1, 6, 3)
+        replay.add(1, make_round([index], [lengths], horizon=5), 0)
+        episodes += [(n, [code(index, n, t + 1) for t in range(length)]) for n, length in enumerate(lengths)]
+        kept = [(n, c) for n, codes in episodes for c in codes][-37:]
+        streams = [[c for n, c in kept if n == stream] for stream in range(3)]
+        length = min(4, *(len(stream) for stream in streams if stream))
+        pieces = {tuple(s[i : i + length]) for s in streams for i in range(len(s) - length + 1)}
+        found = {tuple(run.tolist()) for run in runs(replay, [1], length, number=40)[:, 0]}
+        assert found <= pieces
 
 
 def test_no_run_crosses_from_the_newest_transition_to_the_oldest():
     replay = make_replay(capacity=5)
-    replay.add(1, make_round([1], [[4, 3]], horizon=4), 0)  # 1003, 1004, 1101, 1102, 1103 stay
-    replay.add(1, make_round([3], [[2]], horizon=4), 0)  # over 1003, 1004, in the middle of the ring
+    replay.add(1, make_round([1], [[4]], horizon=4), 0)
+    replay.add(1, make_round([2], [[3]], horizon=4), 0)  # the last two over 1001 and 1002, at the ring's beginning
     found = {tuple(run.tolist()) for run in runs(replay, [1], 2)[:, 0]}
-    assert found == {(1101, 1102), (1102, 1103), (1103, 3001), (3001, 3002)}
-    assert {tuple(run.tolist()) for run in runs(replay, [1], 5)[:, 0]} == {(1101, 1102, 1103, 3001, 3002)}
+    assert found == {(1003, 1004), (1004, 2001), (2001, 2002), (2002, 2003)}
+    assert {tuple(run.tolist()) for run in runs(replay, [1], 5)[:, 0]} == {(1003, 1004, 2001, 2002, 2003)}
+
+
+def test_runs_start_uniformly_over_all_streams():
+    replay = make_replay(capacity=20)
+    replay.add(1, make_round([1], [[7, 2, 5]], horizon=7), 0)  # runs of 4: four starts, none, two
+    counts = runs(replay, [1], 4, number=6000)[:, 0, 0].unique(return_counts=True)[1].double()
+    assert len(counts) == 6
+    assert float(((counts - 1000) ** 2 / 1000).sum()) < 20.5  # 99.9 % quantile for 5 degrees of freedom
 
 
 def test_runs_start_uniformly():
@@ -276,16 +302,19 @@ def test_runs_start_uniformly():
     assert float(((counts - 800) ** 2 / 800).sum()) < 18.5  # 99.9 % quantile for 4 degrees of freedom
 
 
-def test_runs_are_as_short_as_the_fewest_transitions_stored_and_belong_to_their_tasks():
+def test_runs_are_as_short_as_the_shortest_of_the_tasks_asked_for_and_belong_to_them():
     replay = make_replay(capacity=20)
     replay.add(1, make_round([1], [[9]], horizon=9), 0)
-    replay.add(2, make_round([2], [[3]], horizon=9), 0)
+    replay.add(2, make_round([2], [[3, 1]], horizon=9), 0)
+    replay.add(3, make_round([3], [[8, 7]], horizon=9), 0)
     found = runs(replay, [2, 1], 6)
     assert found.shape[1:] == (2, 3)
     assert (found[:, 0] == torch.tensor([2001, 2002, 2003])).all()
     assert (found[:, 1] // 1000 == 1).all()
-    with pytest.raises(MetarlError, match="task 3"):
-        runs(replay, [1, 3], 2)
+    assert runs(replay, [1, 3], 6).shape[1:] == (2, 6)  # that task 2 has fewer is no matter
+    assert runs(replay, [3], 100).shape[1:] == (1, 8)
+    with pytest.raises(MetarlError, match="task 0"):
+        runs(replay, [1, 0], 2)
 
 
 def test_a_loaded_replay_has_the_same_runs():
@@ -293,6 +322,15 @@ def test_a_loaded_replay_has_the_same_runs():
     resumed.add(0, make_round([3], [[4]], horizon=4), 0)
     resumed.load_state_dict(replay.state_dict())
     assert torch.equal(runs(resumed, [1, 2], 3), runs(replay, [1, 2], 3))
+
+
+def test_a_state_without_streams_is_that_of_one_stream():
+    """Earlier versions wrote it so."""
+    state = filled().state_dict()
+    del state["streams"]
+    resumed = make_replay(capacity=5)
+    resumed.load_state_dict(state)
+    assert {tuple(run.tolist()) for run in runs(resumed, [1], 5)[:, 0]} == {(1101, 1102, 1103, 3001, 3002)}
 
 
 @pytest.mark.parametrize("task", [-1, 4])

@@ -5,6 +5,7 @@ Letters: K task, N stream, B = K N rows, T steps, C context features, O observat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from metarl.algorithms.tensors import to_tensor
 from metarl.kernels.relu_mlp import ReluMLP
 from metarl.nets.context_encoder import ContextEncoder, Memory
 from metarl.ops.latents import Evidence, posterior
-from metarl.rollout.types import Episodes, Extras, Transition, Weights
+from metarl.rollout.types import Episodes, Extras, Round, Transition, Weights
 
 LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -102,13 +103,21 @@ class PEARLPolicy:
         return replace(state, memory=memory, belief=belief, is_stale=True), derived
 
 
+def prior_rounds(rounds: Sequence[Round]) -> int:
+    """How many of a trial's rounds were collected with z from the prior: those up to the first one adapted to."""
+    for number, round_ in enumerate(rounds, start=1):
+        if (round_.derived["belief_var"] != 1).any():
+            return number
+    return len(rounds)
+
+
 def _is_blank(context_of: np.ndarray | None) -> bool:
     """Whether no task takes any evidence; a unit's tasks are ablated alike."""
     return context_of is not None and bool((context_of < 0).all())
 
 
 def context_features(episodes: Episodes, next_observation: bool) -> np.ndarray:
-    """(o, a, r) of every step, and o' where asked for: [B, T, C] float32. Padding is whatever it is."""
+    """(o, a, r) of every step, and o' where asked for: [B, T, C] float32. What padding holds has no meaning."""
     parts = [episodes.observations, episodes.actions, episodes.rewards[..., None]]
     if next_observation:
         parts.append(episodes.next_observations)
