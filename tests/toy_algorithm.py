@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from metarl.algorithms.base import AlgorithmConfig, EvaluationSettings, Sizes, judged_streams
+from metarl.algorithms.base import AlgorithmConfig, EvaluationSettings, Sizes, judged_streams, rounds_of
 from metarl.rollout.policy import Spaces
 from metarl.rollout.types import Episodes, Extras, RoundPlan, Transition, TrialBatch, TrialPlan, Weights
 from metarl.tasks import Task, TaskDistribution
@@ -74,8 +74,9 @@ class Toy:
         return TrialPlan(self.config.num_streams, horizon, (RoundPlan("support"), RoundPlan("query", adapt=False)))
 
     def evaluation_plan(self, horizon: int, settings: EvaluationSettings) -> TrialPlan:
-        plan = self.plan(horizon)
-        return TrialPlan(judged_streams(plan.num_streams, settings), horizon, plan.rounds, settings.context)
+        support, query = self.plan(horizon).rounds
+        rounds = (support,) * rounds_of(settings, 1, "this algorithm")
+        return TrialPlan(judged_streams(self.config.num_streams, settings), horizon, (*rounds, query), settings.context)
 
     def weights(self) -> dict[str, np.ndarray]:
         weights = {"bias": self._bias.detach().numpy().copy()}

@@ -1,11 +1,13 @@
-"""How commands end: errors with a known cause become one message and an exit code. Where results are shown."""
+"""How commands end: errors become one message and an exit code. Where results are shown."""
 
 from __future__ import annotations
 
 import os
 import signal
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -14,6 +16,8 @@ from metarl.errors import EnvironmentFault, MetarlError, TrainingError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_options = {"traceback": False}  # of the command under way
 
 
 def console() -> Console:
@@ -29,19 +33,53 @@ def console() -> Console:
     return console
 
 
+def show_tracebacks(wanted: bool) -> None:
+    """Whether errors with a known cause come with their traceback too, from now on."""
+    _options["traceback"] = wanted
+
+
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Errors with a known cause become one message and an exit code; bugs keep their traceback."""
+    """Errors with a known cause become one message and an exit code; what the user's code raises names its place.
+
+    Anything else is an error of metarl: its traceback is shown, and where to report it.
+    """
     try:
         yield
     except MetarlError as error:
-        raise _failure(error, 2) from error
+        raise _failure(str(error), 2) from error
     except (EnvironmentFault, TrainingError, OSError) as error:
-        raise _failure(error, 1) from error
+        raise _failure(str(error), 1) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(128 + signal.SIGINT) from error
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        raise _unexpected(error) from error
 
 
-def _failure(error: Exception, code: int) -> typer.Exit:
-    typer.echo(f"error: {error}", err=True)
+def say(text: str) -> None:
+    """One message on the error stream; lost where that is closed."""
+    with suppress(OSError, ValueError):
+        typer.echo(text, err=True)
+
+
+def _failure(message: str, code: int) -> typer.Exit:
+    if _options["traceback"]:
+        say(traceback.format_exc().rstrip())
+    say(f"error: {message}")
     return typer.Exit(code)
+
+
+def _unexpected(error: Exception) -> typer.Exit:
+    from metarl.plugins import describe, user_frame
+
+    frame = user_frame(error)
+    if frame and not {"site-packages", "dist-packages"} & set(Path(frame[0]).parts):
+        return _failure(f"{describe(error)}. --traceback shows all of it", 1)
+    say(traceback.format_exc().rstrip())
+    say(
+        f"error: {type(error).__name__}: {error}\nThis is an error in metarl. Please report it to its maintainers, "
+        "with the command, the configuration and the traceback above"
+    )
+    return typer.Exit(1)

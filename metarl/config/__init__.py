@@ -3,11 +3,13 @@
 schema.py    the sections and their fields
 load.py      finding, reading, validating, writing
 overrides.py key.sub=value
+commented.py a configuration with the meaning of its keys
 scalars.py   YAML's scalars without surprises
 messages.py  what is wrong with a key, in one line
 migrate.py   configurations of runs that earlier versions made
 """
 
+from metarl.config.commented import to_commented_yaml
 from metarl.config.load import (
     available_configs,
     config_path,
@@ -39,5 +41,6 @@ __all__ = [
     "load_config",
     "load_stored_config",
     "set_keys",
+    "to_commented_yaml",
     "to_yaml",
 ]

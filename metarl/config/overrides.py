@@ -8,6 +8,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from metarl.config import scalars
+from metarl.config.messages import shortened
 from metarl.errors import ConfigError
 
 
@@ -23,18 +24,24 @@ def set_keys(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any
     return dict(result)
 
 
-def parse_override(text: str) -> tuple[str, Any]:
-    """The key and the value of `key.sub=value`; ConfigError where it is something else."""
+def parse_override(
+    text: str, kind: str = "override", form: str = "key.sub=value", example: str = "training.iterations=100"
+) -> tuple[str, Any]:
+    """The key and the value of `key.sub=value`; ConfigError where it is something else.
+
+    `kind`, `form` and `example` are what the message calls it, the form that it should have, and one that has it.
+    """
+    place = f"{kind} {shortened(text)}"
     key, equals, value = text.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f"override {text!r}: expected key.sub=value, for example training.iterations=100")
+        raise ConfigError(f"{place}: expected {form}, for example {example}")
     if any(character in key for character in "[]{}$'\" "):
-        raise ConfigError(f"override {text!r}: expected key.sub=value with plain words and dots as the key")
+        raise ConfigError(f"{place}: expected {form} with plain words and dots as the key, for example {example}")
     try:
         parsed = scalars.parse(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"override {text!r}: invalid YAML value: {error}") from error
-    refuse_interpolation({key: parsed}, f"override {text!r}")
+        raise ConfigError(f"{place}: invalid YAML value: {error}") from error
+    refuse_interpolation({key: parsed}, place)
     return key, parsed
 
 

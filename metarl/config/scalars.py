@@ -99,3 +99,9 @@ _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(list(
 def dump(data: Any) -> str:
     """`data` as YAML, keys in the order given; tuples become lists."""
     return str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+
+
+def dump_key(key: str, value: Any) -> str:
+    """`key: value` on one line, sections and lists in braces and brackets."""
+    text = str(yaml.dump({key: value}, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=2**31))
+    return text.strip()[1:-1]

@@ -26,18 +26,21 @@ class StopRequest:
 
 @contextmanager
 def stop_signals(stop: StopSource) -> Iterator[None]:
-    """The first SIGINT or SIGTERM sets `stop.signal_number`; the handlers that were there before then act again.
+    """The first SIGINT, SIGTERM or SIGHUP sets `stop.signal_number`; the handlers from before then act again.
 
-    Only the main thread can install handlers; in another thread this does nothing.
+    SIGHUP (the terminal was closed) stays ignored where it was, as under nohup. Only the main thread can install
+    handlers; in another thread this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    if former[signal.SIGHUP] == signal.SIG_IGN:
+        del former[signal.SIGHUP]
 
     def restore_handlers() -> None:
         for number, handler in former.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.signal_number = number

@@ -1,0 +1,39 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metarl.errors import TaskError
+
+if TYPE_CHECKING:
+    from metarl.tasks import Split
+
+ConfigName = Annotated[
+    str, typer.Argument(metavar="NAME_OR_PATH", help="a YAML file, or a name that `metarl config list` shows")
+]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="overrides, such as seed=3")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="a run directory or its URL; config.yaml and checkpoints/ are enough")
+]
+Local = Annotated[bool, typer.Option("--local", help="run in this process, without Ray")]
+Address = Annotated[str | None, typer.Option(help="a running Ray cluster; without it one is started here")]
+SplitName = Annotated[str, typer.Option(help="train, test or ood")]
+
+
+def split_of(name: str) -> Split:
+    """The split of that name; TaskError where there is none."""
+    from metarl.tasks import SPLITS
+
+    for split in SPLITS:
+        if split == name:
+            return split
+    raise TaskError(f"unknown split {name!r}; allowed: {', '.join(SPLITS)}")
+
+
+def expanded(path_or_url: str) -> str:
+    """A path with `~` replaced by the home directory, which the shell does not do after `--run-dir=`; URLs as given."""
+    return path_or_url if "://" in path_or_url else os.path.expanduser(path_or_url)

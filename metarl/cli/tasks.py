@@ -1,0 +1,101 @@
+"""`metarl tasks`: look at task distributions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from metarl.cli.errors import console as console_of_results
+from metarl.cli.errors import exit_codes
+from metarl.cli.options import SplitName, split_of
+from metarl.errors import TaskError
+
+if TYPE_CHECKING:
+    from metarl.tasks import TaskDistribution
+
+tasks_app = typer.Typer(help="Look at task distributions.", no_args_is_help=True)
+
+DistributionName = Annotated[str, typer.Argument(metavar="NAME_OR_module:attr")]
+DistributionOptions = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="options of the distribution")
+]
+
+
+@tasks_app.command("list")
+def list_tasks() -> None:
+    """The task distributions that are installed."""
+    with exit_codes():
+        from metarl.tasks import available_distributions
+
+        for name, target in available_distributions().items():
+            typer.echo(f"{name:<28} {target}")
+
+
+@tasks_app.command("show")
+def show_tasks(name: DistributionName, options: DistributionOptions = None) -> None:
+    """The parameters of a task distribution, their ranges, and what is known about its returns."""
+    with exit_codes():
+        from rich.table import Table
+
+        distribution = _distribution(name, options)
+        shown = Table(title=f"{distribution.name} (version {distribution.version})", title_justify="left")
+        for column in ("parameter", "unit", "train", "test", "ood"):
+            shown.add_column(column)
+        for p in distribution.parameters:
+            test = str(p.test) if p.test else "same" if distribution.splits_coincide else "held out"
+            shown.add_row(p.name, p.unit or "-", str(p.prior), test, str(p.ood or "-"))
+        console = console_of_results()
+        console.print(shown)
+        console.print(f"horizon {distribution.horizon} steps")
+        anchors = distribution.anchors
+        known = {"doing nothing": anchors.nothing, "best task-blind": anchors.task_blind, "expert": anchors.expert}
+        for label, value in known.items():
+            if value is not None:
+                console.print(f"anchor, {label}: {value:g}", highlight=False)
+        if anchors.source:
+            console.print(f"({anchors.source})", markup=False, highlight=False)
+        if distribution.splits_coincide:
+            console.print("train and test tasks coincide: results show adaptation, no generalisation")
+
+
+@tasks_app.command("sample")
+def sample_tasks(
+    name: DistributionName,
+    options: DistributionOptions = None,
+    number: Annotated[int, typer.Option("-n", min=1, help="how many")] = 5,
+    split: SplitName = "train",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw tasks."""
+    with exit_codes():
+        for task in _distribution(name, options).sample(split_of(split), number, seed):
+            typer.echo(str(task))
+
+
+@tasks_app.command("check")
+def check_tasks(name: DistributionName, options: DistributionOptions = None) -> None:
+    """Check that a task distribution of your own keeps the contract."""
+    with exit_codes():
+        from metarl.tasks.check import check_distribution
+
+        results = check_distribution(_distribution(name, options))
+        for result in results:
+            typer.echo(f"{'ok' if result.passed else 'FAILED':<7} {result.name}")
+            if not result.passed:
+                typer.echo(f"        {result.message}")
+        failed = sum(not result.passed for result in results)
+        if failed:
+            raise TaskError(f"{name}: {failed} of {len(results)} checks failed")
+
+
+def _distribution(name: str, options: list[str] | None) -> TaskDistribution:
+    from metarl.tasks import load_distribution
+
+    return load_distribution(name, **_keyword_arguments(options or []))
+
+
+def _keyword_arguments(options: list[str]) -> dict[str, Any]:
+    from metarl.config.overrides import parse_override
+
+    return dict(parse_override(option, "option", "key=value", "horizon=100") for option in options)

@@ -1,0 +1,97 @@
+"""`metarl train`: meta-train what a configuration describes."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metarl.cli.errors import console as result_console
+from metarl.cli.errors import exit_codes, say
+from metarl.cli.executors import executors
+from metarl.cli.options import Address, ConfigName, Local, Overrides, expanded
+from metarl.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from metarl.training.loop import Outcome
+
+
+def train(
+    config: ConfigName,
+    overrides: Overrides = None,
+    run_dir: Annotated[
+        str | None,
+        typer.Option(help="where the run goes, a path or a URL such as s3://... (default: runs/CONFIG's name)"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with the run there; starts one if there is none")
+    ] = False,
+    local: Local = False,
+    address: Address = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=A,B,...", help="compare these values; again for another key")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="runs of each setting, from seed= on")] = None,
+    asha: Annotated[bool, typer.Option("--asha", help="of a sweep: stop what does worst early")] = False,
+    cpus_per_run: Annotated[int, typer.Option(min=1, help="of a sweep: processors of each run")] = 1,
+) -> None:
+    """Meta-train what a configuration describes; with --sweep or --seeds compare many runs of it side by side."""
+    with exit_codes():
+        if sweep or seeds or asha or cpus_per_run > 1:
+            from metarl.cli.sweep import Request, train_sweep
+
+            if run_dir and "://" in run_dir:
+                raise ConfigError(f"--run-dir {run_dir}: a sweep's is a path")
+            lists, folder = (tuple(overrides or ()), tuple(sweep or ())), Path(expanded(run_dir)) if run_dir else None
+            train_sweep(Request(Path(config), *lists, seeds, folder, resume, local, address, asha, cpus_per_run))
+            return
+        from metarl.config import load_config
+        from metarl.runs.remote import local_copy
+        from metarl.training.loop import train as run_training
+        from metarl.training.progress import ConsoleReporter
+
+        given = list(overrides or ())
+        run = expanded(run_dir) if run_dir else f"runs/{Path(config).stem}"
+        settings = load_config(config, [*given, *(["executor.backend=local"] if local else [])])
+        console = result_console()
+        console.print(f"run directory: {run}", markup=False, highlight=False, soft_wrap=True)
+        reporter = ConsoleReporter(console)
+        try:
+            if address is None or settings.executor.backend == "local":
+                with executors(settings, address) as make_executor, local_copy(run) as (path, saved):
+                    outcome = run_training(settings, path, make_executor, resume=resume, reporter=reporter, saved=saved)
+            else:
+                from metarl.distributed.learner import train_on_cluster
+
+                outcome = train_on_cluster(settings, run, address, resume, reporter)
+        finally:
+            reporter.close()
+        again = ["metarl", "train", config, *given, "--run-dir", run, "--resume"]
+        again += ["--local"] if local else ["--address", address] if address else []
+        _finish(console, run, outcome, shlex.join(again))
+
+
+def _finish(console: Console, run: str, outcome: Outcome, command: str) -> None:
+    """Say how it ended and what comes next; exits where a signal ended it."""
+    minutes = outcome.wall_s / 60
+    summary = (
+        f"{outcome.iteration} iterations, {outcome.env_steps:,} environment steps, {minutes:.1f} minutes of training"
+    )
+    if outcome.signal_number is not None:
+        name = signal.Signals(outcome.signal_number).name
+        say(f"stopped by {name} after {summary}; everything is saved. Go on with:\n  {command}")
+        raise typer.Exit(128 + outcome.signal_number)
+    from metarl.report.adaptation_curve import plot_learning_curve
+    from metarl.runs.directory import read_records
+
+    head = {"done": "done", "time limit": "the time limit is reached"}[outcome.reason]
+    console.print(f"{head}: {summary}", markup=False, highlight=False, soft_wrap=True)
+    metrics = Path(run) / "metrics.jsonl"  # or on a storage or another node
+    if metrics.exists() and any(record["kind"] == "train" for record in read_records(metrics)):
+        plot_learning_curve(metrics, Path(run) / "learning.png")
+        console.print(f"learning curve: {run}/learning.png", markup=False, highlight=False, soft_wrap=True)
