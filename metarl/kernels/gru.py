@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.kernels.initialisation import orthogonal
 from metarl.kernels.products import linear, product
 
 _BLOCK = 8  # time steps whose coefficients are computed together: they stay in cache
@@ -44,12 +45,11 @@ class GRU:
         """Orthogonal matrices per gate, zero biases."""
         H = self.hidden_dim
 
-        def orthogonal(columns: int) -> Tensor:
-            gates = [torch.empty(H, columns) for _ in range(3)]
-            return torch.cat([torch.nn.init.orthogonal_(gate, generator=generator) for gate in gates])
+        def gates(columns: int) -> Tensor:
+            return torch.cat([orthogonal((H, columns), generator) for _ in range(3)])
 
         biases = {name: torch.zeros(3 * H) for name in ("b_ih", "b_hh")}
-        return {"w_ih": orthogonal(self.input_dim), "w_hh": orthogonal(H), **biases}
+        return {"w_ih": gates(self.input_dim), "w_hh": gates(H), **biases}
 
     def sequence(
         self, params: Mapping[str, Tensor], x: Float[Tensor, "T B D"], memory: Tensor | None = None
@@ -74,7 +74,8 @@ class GRU:
     def step(
         self, params: Mapping[str, np.ndarray], x: np.ndarray, memory: np.ndarray, running: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """One step on x [B, D]: output [B, H] and memory. Rows where `running` [B] is False keep theirs."""
+        """One step on x [B, D]: output [B, H] and memory. Rows where `running` [B] is False keep theirs, and their
+        output is that of their last step."""
         H = self.hidden_dim
         gates = x @ params["w_ih"].T
         gates += params["b_ih"]
@@ -93,7 +94,9 @@ class GRU:
         h = memory - n
         h *= rz[:, H:]
         h += n
-        return h, h if running.all() else np.where(running[:, None], h, memory)
+        if not running.all():
+            h = np.where(running[:, None], h, memory)
+        return h, h
 
 
 class _Recursion(torch.autograd.Function):

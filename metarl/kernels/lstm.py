@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metarl.kernels.initialisation import orthogonal
+
 NUM_GATES = 4
 
 
@@ -43,7 +45,7 @@ class LSTM:
         w_hh = torch.empty(NUM_GATES, self.hidden_dim, self.hidden_dim)
         for gate in range(NUM_GATES):
             torch.nn.init.xavier_uniform_(w_ih[gate], generator=generator)
-            torch.nn.init.orthogonal_(w_hh[gate], generator=generator)
+            w_hh[gate] = orthogonal((self.hidden_dim, self.hidden_dim), generator)
         b_ih = torch.zeros(NUM_GATES, self.hidden_dim)
         b_ih[1] = 1  # the two biases only ever act as their sum
         return {
@@ -78,8 +80,8 @@ class LSTM:
         memory: tuple[Float[np.ndarray, "B H"], Float[np.ndarray, "B H"]],
         running: Bool[np.ndarray, " B"],
     ) -> tuple[Float[np.ndarray, "B H"], tuple[Float[np.ndarray, "B H"], Float[np.ndarray, "B H"]]]:
-        """One step of `sequence` in float32. A row that is not `running` keeps its memory; its output means nothing.
-        `memory` itself is left as it was."""
+        """One step of `sequence` in float32. A row that is not `running` keeps its memory, and its output is that
+        of its last step. `memory` itself is left as it was."""
         h, c = memory
         gates = x @ params["w_ih"].T
         gates += h @ params["w_hh"].T
