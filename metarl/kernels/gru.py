@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.kernels._torch_private import gru_sequence
 from metarl.kernels.initialisation import orthogonal
 from metarl.kernels.products import linear, product
 
@@ -58,8 +59,7 @@ class GRU:
         h = x.new_zeros(x.shape[1], self.hidden_dim) if memory is None else memory
         w_ih, w_hh, b_ih, b_hh = (params[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
         if x.is_cuda:  # cuDNN keeps the whole recursion in one kernel
-            outputs, last = torch.gru(x, h[None], [w_ih, w_hh, b_ih, b_hh], True, 1, 0.0, True, False, False)
-            return outputs, last[0]
+            return gru_sequence(x, h, [w_ih, w_hh, b_ih, b_hh])
         (W_rz, W_n), (b_rz, b_n), (c_rz, c_n) = (
             p.split([2 * self.hidden_dim, self.hidden_dim]) for p in (w_ih, b_ih, b_hh)
         )

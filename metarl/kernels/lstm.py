@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metarl.kernels._torch_private import lstm_sequence
 from metarl.kernels.initialisation import orthogonal
 
 NUM_GATES = 4
@@ -65,9 +66,8 @@ class LSTM:
         if memory is None:
             memory = (x.new_zeros(x.shape[1], self.hidden_dim), x.new_zeros(x.shape[1], self.hidden_dim))
         weights = [params[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
-        # has_biases, num_layers, dropout, train, bidirectional, batch_first; cuDNN has a backward pass only if `train`
-        output, h, c = torch.lstm(x, [part[None] for part in memory], weights, True, 1, 0.0, True, False, False)
-        return output, (h[0], c[0])
+        output, h, c = lstm_sequence(x, *memory, weights)
+        return output, (h, c)
 
     def initial(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """The empty memory, two float32 [B, H]."""
