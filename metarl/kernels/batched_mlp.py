@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_times_tanh_slope = torch.ops.aten.tanh_backward  # (g, h) -> g * (1 - h^2), one pass over memory
+from metarl.kernels._torch_private import times_tanh_slope
 
 
 def batched_mlp(x: Float[Tensor, "K B D"], params: Sequence[Tensor]) -> Float[Tensor, "K B E"]:
@@ -63,7 +63,7 @@ def _tangents(activations: Sequence[Tensor], params: Sequence[Tensor], direction
     for i, h in enumerate(activations):
         Rz_i = torch.baddbmm(direction[2 * i + 1][:, None], h, _columns(direction[2 * i]))
         if i > 0:
-            Rz_i.baddbmm_(_times_tanh_slope(Rz[-1], h), _columns(params[2 * i]))
+            Rz_i.baddbmm_(times_tanh_slope(Rz[-1], h), _columns(params[2 * i]))
         Rz.append(Rz_i)
     return Rz
 
@@ -93,7 +93,7 @@ class _MLPGradient(torch.autograd.Function):
         for i in range(num_layers - 1, -1, -1):
             grads = [_correlate(activations[i], ds[0]), ds[0].sum(1), *grads]
             if i > 0:
-                ds = [_times_tanh_slope(ds[0] @ params[2 * i].mT, activations[i]), *ds]
+                ds = [times_tanh_slope(ds[0] @ params[2 * i].mT, activations[i]), *ds]
         ctx.num_layers = num_layers
         ctx.save_for_backward(*saved, *ds)
         return tuple(grads)
@@ -111,10 +111,10 @@ class _MLPGradient(torch.autograd.Function):
             Rw = torch.zeros_like(params[2 * i]) if Rd is None else _correlate(h, Rd)
             Rb = torch.zeros_like(params[2 * i + 1]) if Rd is None else Rd.sum(1)
             if i > 0:
-                Rw = Rw + _correlate(_times_tanh_slope(Rz[i - 1], h), d)
+                Rw = Rw + _correlate(times_tanh_slope(Rz[i - 1], h), d)
                 back = d @ V[2 * i].mT
                 if Rd is not None:
                     back.baddbmm_(Rd, params[2 * i].mT)
-                Rd = _times_tanh_slope(back, h).addcmul_(h * ds[i - 1], Rz[i - 1], value=-2)
+                Rd = times_tanh_slope(back, h).addcmul_(h * ds[i - 1], Rz[i - 1], value=-2)
             Rgrads = [Rw, Rb, *Rgrads]
         return (None, Rz[-1], *([None] * n), *Rgrads)

@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.kernels._torch_private import gru_sequence
+from metarl.kernels.initialisation import orthogonal
 from metarl.kernels.products import linear, product
 
 _BLOCK = 8  # time steps whose coefficients are computed together: they stay in cache
@@ -44,12 +46,11 @@ class GRU:
         """Orthogonal matrices per gate, zero biases."""
         H = self.hidden_dim
 
-        def orthogonal(columns: int) -> Tensor:
-            gates = [torch.empty(H, columns) for _ in range(3)]
-            return torch.cat([torch.nn.init.orthogonal_(gate, generator=generator) for gate in gates])
+        def gates(columns: int) -> Tensor:
+            return torch.cat([orthogonal((H, columns), generator) for _ in range(3)])
 
         biases = {name: torch.zeros(3 * H) for name in ("b_ih", "b_hh")}
-        return {"w_ih": orthogonal(self.input_dim), "w_hh": orthogonal(H), **biases}
+        return {"w_ih": gates(self.input_dim), "w_hh": gates(H), **biases}
 
     def sequence(
         self, params: Mapping[str, Tensor], x: Float[Tensor, "T B D"], memory: Tensor | None = None
@@ -58,8 +59,7 @@ class GRU:
         h = x.new_zeros(x.shape[1], self.hidden_dim) if memory is None else memory
         w_ih, w_hh, b_ih, b_hh = (params[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
         if x.is_cuda:  # cuDNN keeps the whole recursion in one kernel
-            outputs, last = torch.gru(x, h[None], [w_ih, w_hh, b_ih, b_hh], True, 1, 0.0, True, False, False)
-            return outputs, last[0]
+            return gru_sequence(x, h, [w_ih, w_hh, b_ih, b_hh])
         (W_rz, W_n), (b_rz, b_n), (c_rz, c_n) = (
             p.split([2 * self.hidden_dim, self.hidden_dim]) for p in (w_ih, b_ih, b_hh)
         )
@@ -74,7 +74,8 @@ class GRU:
     def step(
         self, params: Mapping[str, np.ndarray], x: np.ndarray, memory: np.ndarray, running: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """One step on x [B, D]: output [B, H] and memory. Rows where `running` [B] is False keep theirs."""
+        """One step on x [B, D]: output [B, H] and memory. Rows where `running` [B] is False keep theirs, and their
+        output is that of their last step."""
         H = self.hidden_dim
         gates = x @ params["w_ih"].T
         gates += params["b_ih"]
@@ -93,7 +94,9 @@ class GRU:
         h = memory - n
         h *= rz[:, H:]
         h += n
-        return h, h if running.all() else np.where(running[:, None], h, memory)
+        if not running.all():
+            h = np.where(running[:, None], h, memory)
+        return h, h
 
 
 class _Recursion(torch.autograd.Function):

@@ -22,6 +22,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metarl.kernels._torch_private import lstm_sequence
+from metarl.kernels.initialisation import orthogonal
+
 NUM_GATES = 4
 
 
@@ -43,7 +46,7 @@ class LSTM:
         w_hh = torch.empty(NUM_GATES, self.hidden_dim, self.hidden_dim)
         for gate in range(NUM_GATES):
             torch.nn.init.xavier_uniform_(w_ih[gate], generator=generator)
-            torch.nn.init.orthogonal_(w_hh[gate], generator=generator)
+            w_hh[gate] = orthogonal((self.hidden_dim, self.hidden_dim), generator)
         b_ih = torch.zeros(NUM_GATES, self.hidden_dim)
         b_ih[1] = 1  # the two biases only ever act as their sum
         return {
@@ -63,9 +66,8 @@ class LSTM:
         if memory is None:
             memory = (x.new_zeros(x.shape[1], self.hidden_dim), x.new_zeros(x.shape[1], self.hidden_dim))
         weights = [params[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
-        # has_biases, num_layers, dropout, train, bidirectional, batch_first; cuDNN has a backward pass only if `train`
-        output, h, c = torch.lstm(x, [part[None] for part in memory], weights, True, 1, 0.0, True, False, False)
-        return output, (h[0], c[0])
+        output, h, c = lstm_sequence(x, *memory, weights)
+        return output, (h, c)
 
     def initial(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
         """The empty memory, two float32 [B, H]."""
@@ -78,8 +80,8 @@ class LSTM:
         memory: tuple[Float[np.ndarray, "B H"], Float[np.ndarray, "B H"]],
         running: Bool[np.ndarray, " B"],
     ) -> tuple[Float[np.ndarray, "B H"], tuple[Float[np.ndarray, "B H"], Float[np.ndarray, "B H"]]]:
-        """One step of `sequence` in float32. A row that is not `running` keeps its memory; its output means nothing.
-        `memory` itself is left as it was."""
+        """One step of `sequence` in float32. A row that is not `running` keeps its memory, and its output is that
+        of its last step. `memory` itself is left as it was."""
         h, c = memory
         gates = x @ params["w_ih"].T
         gates += h @ params["w_hh"].T

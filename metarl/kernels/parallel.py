@@ -7,8 +7,9 @@ do: that is as fast on an idle machine, and on a busy one it does not stand stil
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -29,6 +30,17 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], devi
 def sum_in_order(parts: Sequence[Tensor]) -> Tensor:
     """The parts' sum, always added in the same order."""
     return torch.stack(tuple(parts)).sum(0)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread inside torch's operations of this thread, as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @cache

@@ -1,8 +1,8 @@
 """Matrix products by the fastest library at hand.
 
-On a CPU torch multiplies float32 matrices with its BLAS, which on some processors leaves half of the vector units
-idle; oneDNN, which torch also brings, does not. Small products go to the BLAS: it starts sooner. Which one multiplies
-depends on the shapes alone, so that results repeat.
+On a CPU torch multiplies float32 matrices with its BLAS, which on some processors (`processor.py`) leaves half of the
+units idle; oneDNN, which torch also brings, does not. Small products go to the BLAS: it starts sooner. Which one
+multiplies depends on the type of processor and on the shapes, so that results repeat.
 
 `product` has no derivative; `linear` has.
 """
@@ -15,6 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.kernels._torch_private import multiply_onednn
+from metarl.kernels.processor import onednn_float32_pays
+
+USES_ONEDNN = torch.backends.mkldnn.is_available() and onednn_float32_pays()
+
 _SMALL = 2**21  # multiplications
 
 
@@ -23,15 +28,11 @@ def product(
 ) -> Float[Tensor, "M N"]:
     """a b, plus `bias` on every row. Not differentiable."""
     M, D, N = *a.shape, b.shape[1]
-    if a.device.type != "cpu" or a.dtype != torch.float32 or M * D * N < _SMALL or not _HAS_ONEDNN:
+    if a.device.type != "cpu" or a.dtype != torch.float32 or M * D * N < _SMALL or not USES_ONEDNN:
         return a @ b if bias is None else torch.addmm(bias, a, b)
     if bias is None and N < M < D:  # long sums, as in weights' gradients, are faster with fewer rows than columns
         return product(b.T, a.T).T
-    output: Tensor = torch.ops.mkldnn._linear_pointwise(_dense(a), _dense(b).T, bias, "none", [], "")
-    return output
-
-
-_HAS_ONEDNN = torch.backends.mkldnn.is_available()
+    return multiply_onednn(_dense(a), _dense(b), bias)
 
 
 def _dense(x: Tensor) -> Tensor:

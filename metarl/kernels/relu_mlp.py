@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.kernels._torch_private import relu_slope_
 from metarl.kernels.products import product
 
 _BLOCK = 512  # rows that go through all layers together
-_relu_slope_ = torch.ops.aten.threshold_backward.grad_input  # (g, h, 0, grad_input=g): g where h > 0, in place
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class _Passes(torch.autograd.Function):
                     d_b += d_block.sum(0)
                 if i > 0:
                     d_block = product(d_block, params[2 * i].T)
-                    _relu_slope_(d_block, h, 0, grad_input=d_block)
+                    relu_slope_(d_block, h)
                 elif x_needs:
                     d_x.append(product(d_block, params[0].T))
         return (torch.cat(d_x) if x_needs else None, *gradients)

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import linear, softplus
 
 from metarl.kernels.gru import GRU
+from metarl.kernels.initialisation import orthogonal
 from metarl.kernels.relu_mlp import ReluMLP
 from metarl.ops.latents import Evidence, gather_evidence
 
@@ -132,8 +133,7 @@ class RecurrentEncoder:
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Orthogonal matrices, zero biases; the last layer as ReluMLP's, so that means start near 0."""
-        embed = torch.empty(self.hidden_dim, self.input_dim)
-        torch.nn.init.orthogonal_(embed, math.sqrt(2), generator=generator)
+        embed = orthogonal((self.hidden_dim, self.input_dim), generator, math.sqrt(2))
         params = {"embed.w": embed, "embed.b": torch.zeros(self.hidden_dim)}
         params |= {f"core.{name}": value for name, value in self._core.init(generator).items()}
         return {f"{self.name}.{name}": value for name, value in params.items()} | self._head.init(generator)

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.kernels.initialisation import orthogonal
 from metarl.kernels.products import linear
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
 
@@ -93,7 +94,10 @@ class Memoryless:
 
 @dataclass(frozen=True)
 class RecurrentPolicy:
-    """Gaussian with state-independent log-std for continuous actions, softmax for discrete ones; and a critic."""
+    """Gaussian with state-independent log-std for continuous actions, softmax for discrete ones; and a critic.
+
+    `unbounded` lists the dimensions of a continuous action that have no range; the others are given in [-1, 1].
+    """
 
     obs_dim: int
     action_dim: int
@@ -103,6 +107,7 @@ class RecurrentPolicy:
     head_dim: int
     init_std: float
     min_std: float
+    unbounded: tuple[int, ...] = ()
 
     @staticmethod
     def encoded_dim(encoded_obs_dim: int) -> int:
@@ -116,23 +121,21 @@ class RecurrentPolicy:
 
     def init(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Orthogonal matrices; the policy's last layer is a hundredth of that, so that first actions are near 0."""
-
-        def orthogonal(rows: int, columns: int, gain: float) -> Tensor:
-            return torch.nn.init.orthogonal_(torch.empty(rows, columns), gain, generator=generator)
-
         params = {}
         ins = {"obs": self.obs_dim, "action": self.action_dim, "reward": 1, "boundary": 1}
         for name, fan_in in ins.items():
             out = _ENCODED.get(name, self.encoded_obs_dim)
-            params[f"{name}.w"], params[f"{name}.b"] = orthogonal(out, fan_in, math.sqrt(2)), torch.zeros(out)
+            params[f"{name}.w"], params[f"{name}.b"] = (
+                orthogonal((out, fan_in), generator, math.sqrt(2)),
+                torch.zeros(out),
+            )
         params |= {_CORE + name: value for name, value in self.core.init(generator).items()}
         features = self.core.output_dim + self.encoded_obs_dim
         for head, outputs, gain in (("policy", self.action_dim, 0.01), ("critic", 1, 1.0)):
-            params[f"{head}.w0"], params[f"{head}.b0"] = (
-                orthogonal(self.head_dim, features, 1.0),
-                torch.zeros(self.head_dim),
-            )
-            params[f"{head}.w1"], params[f"{head}.b1"] = orthogonal(outputs, self.head_dim, gain), torch.zeros(outputs)
+            params[f"{head}.w0"] = orthogonal((self.head_dim, features), generator)
+            params[f"{head}.b0"] = torch.zeros(self.head_dim)
+            params[f"{head}.w1"] = orthogonal((outputs, self.head_dim), generator, gain)
+            params[f"{head}.b1"] = torch.zeros(outputs)
         if not self.discrete:
             params["log_std"] = torch.full((self.action_dim,), math.log(self.init_std))
         return params

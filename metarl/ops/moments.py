@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+_RELATIVE_FLOOR = 1e-6  # of |mean|: float32 hardly tells apart what lies closer together
+_SMALLEST = 1e-30  # below it float32 runs out of numbers
+
 
 class Moments(NamedTuple):
     """Number, mean and sum of squared deviations of all vectors seen."""
@@ -34,8 +37,26 @@ class Moments(NamedTuple):
         """The same mean and spread with `keep` times the weight, so that what comes counts for more."""
         return Moments(self.num * keep, self.mean, self.m2 * keep)
 
-    def std(self, floor: float = 1e-4) -> Float[Tensor, " D"]:
-        """Population standard deviation, at least `floor`; ones before anything was seen."""
-        if float(self.num) == 0:
-            return torch.ones_like(self.mean)
-        return (self.m2 / self.num).sqrt().clamp_min(floor)
+    def std(self) -> Float[Tensor, " D"]:
+        """Population standard deviation, at least 1e-6 of the mean's size.
+
+        The floor is relative: numbers of any scale are normalised alike. 1 where there is no scale to go by: before
+        anything was seen, and where all was 0.
+        """
+        spread = (self.m2 / self.num.clamp_min(_SMALLEST)).sqrt()
+        spread = torch.maximum(spread, _RELATIVE_FLOOR * self.mean.abs())
+        return torch.where(spread > _SMALLEST, spread, torch.ones_like(spread))
+
+
+def rescale_output_(
+    weight: Float[Tensor, "F H"],
+    bias: Float[Tensor, " F"],
+    before: tuple[float, float],
+    after: tuple[float, float],
+) -> None:
+    """Correct a linear layer in place, so that mean + std (W h + b) is the same with (mean, std) of `before` and of
+    `after`. Source: van Hasselt et al. 2016, eq. 9 and 10 (the "POP" of PopArt)."""
+    (old_mean, old_std), (mean, std) = before, after
+    with torch.no_grad():
+        weight.mul_(old_std / std)
+        bias.mul_(old_std / std).add_((old_mean - mean) / std)

@@ -11,18 +11,26 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from metarl.algorithms.rl2.learner import RL2, Config, trial_advantages
-from metarl.algorithms.rl2.policy import net_of
+from metarl.algorithms.base import EvaluationSettings
+from metarl.algorithms.rl2 import RL2
+from metarl.algorithms.rl2.config import RL2Config
+from metarl.algorithms.rl2.policy import net_of, sequence_inputs
 from metarl.algorithms.rl2.sequences import Sequences
+from metarl.algorithms.rl2.tensors import TrialTensors
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.policy import Spaces
-from metarl.rollout.types import Round, TrialBatch, Unit
+from metarl.rollout.types import Context, Round, TrialBatch, Unit
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 
 CPU = torch.device("cpu")
 HORIZON = 5
-SMALL = {"hidden_dim": 8, "encoded_obs_dim": 6, "head_dim": 5, "num_heads": 2, "minibatches": 2}
+SMALL = {"encoded_obs_dim": 6, "head_dim": 5, "minibatches": 2}
+CORES = {
+    "gru": {"name": "gru", "hidden_dim": 8},
+    "lstm": {"name": "lstm", "hidden_dim": 8},
+    "transformer": {"name": "transformer", "hidden_dim": 8, "num_heads": 2},
+}
 
 
 class Stops(TaskDistribution):
@@ -59,8 +67,8 @@ class StopsEnv(gymnasium.Env):
 
 
 def learner(spaces: Spaces | None = None, seed: int = 0, **options: Any) -> RL2:
-    settings = {"tasks_per_iteration": 6, "num_streams": 2, **SMALL, **options}
-    return RL2(Config(**settings), spaces or Spaces(2, 1), CPU, seed)
+    settings = {"core": CORES["gru"], "tasks_per_iteration": 6, "num_streams": 2, **SMALL, **options}
+    return RL2(RL2Config(name="rl2", **settings), spaces or Spaces(2, 1), CPU, seed)
 
 
 def tasks_of(lengths: list[float]) -> tuple[Task, ...]:
@@ -73,94 +81,78 @@ def collect(rl2: RL2, lengths: tuple[float, ...] = (2, 9, 4), iteration: int = 0
     return LocalExecutor(Stops(**options), rl2.policy).collect([unit], rl2.weights(), iteration)
 
 
-# --- credit ---
-
-
-def trial_of(rewards: list[list[float]], values: list[list[float]], terminated: list[bool]) -> TrialBatch:
-    """One task, one stream; a list of rewards and of logged values per episode."""
-    rounds = []
-    for episode, logged, is_terminal in zip(rewards, values, terminated, strict=True):
-        padding = [0.0] * (HORIZON - len(episode))
-        r, v = (np.array([[row + padding]], np.float32) for row in (episode, logged))
-        zeros = np.zeros((1, 1, HORIZON, 2), np.float32)
-        lengths = np.array([[len(episode)]])
-        ends = (np.array([[is_terminal]]), np.array([[not is_terminal]]))
-        rounds.append(Round(zeros, zeros[..., :1], r, lengths, *ends, zeros[:, :, 0], {"value": v}))
-    return TrialBatch(0, (), tuple(rounds), 0)
-
-
-def advantages(trial: TrialBatch, last_value: float, gamma: float, gae_lambda: float) -> list[float]:
-    result, _ = trial_advantages(Sequences.of([trial]), np.array([last_value], np.float32), gamma, gae_lambda)
-    return [round(float(x), 6) for x in result[0]]
-
-
-def test_a_reward_in_episode_two_reaches_episode_one_across_a_terminal_state():
-    trial = trial_of([[0, 0], [0, 8]], [[0, 0], [0, 0]], terminated=[True, True])
-    assert advantages(trial, 100.0, gamma=0.5, gae_lambda=1.0) == [1, 2, 4, 8]  # 8 / 2 per step back
-
-
-def test_the_critic_of_the_next_episodes_first_step_is_the_bootstrap_of_the_last_step_before_it():
-    trial = trial_of([[1, 2], [3]], [[10, 20], [40]], terminated=[False, True])
-    # lambda 0: r + 0.5 v' - v = 1 + 10 - 10, 2 + 20 - 20, and 3 + 0 - 40 at the terminal end of the trial
-    assert advantages(trial, 100.0, gamma=0.5, gae_lambda=0.0) == [1, 2, -37]
-
-
-def test_a_time_limit_at_the_end_of_the_trial_bootstraps():
-    trial = trial_of([[1, 2], [3]], [[10, 20], [40]], terminated=[False, False])
-    assert advantages(trial, 100.0, gamma=0.5, gae_lambda=0.0) == [1, 2, 3 + 50 - 40]
-
-
-def test_the_critics_target_is_the_discounted_return_of_the_trial_for_lambda_one():
-    trial = trial_of([[0, 0], [0, 8]], [[3, 5], [7, 9]], terminated=[True, True])
-    _, returns = trial_advantages(Sequences.of([trial]), np.zeros(1, np.float32), 0.5, 1.0)
-    torch.testing.assert_close(returns[0], torch.tensor([1.0, 2, 4, 8]))
+def sequences_of(batches: list[TrialBatch]) -> Sequences:
+    return Sequences.of([batch.rounds for batch in batches])
 
 
 # --- sequences ---
 
 
 def test_episodes_are_joined_without_gaps_and_padded_at_the_end():
-    sequences = Sequences.of(collect(learner()))
+    sequences = sequences_of(collect(learner()))
     assert sequences.mask.sum(axis=1).tolist() == [4, 4, 10, 10, 8, 8]
     steps = sequences.observations[..., 0]
     assert steps[0].tolist() == [0, 1, 0, 1, 0, 0, 0, 0, 0, 0]
     assert steps[4].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 0]
     assert np.flatnonzero(sequences.is_first[4]).tolist() == [0, 4]
-    assert sequences.ended_by_time.tolist() == [False, False, True, True, False, False]
+    assert sequences.lengths.tolist() == [[2, 2]] * 2 + [[5, 5]] * 2 + [[4, 4]] * 2
+    assert sequences.terminated.tolist() == [[True, True]] * 2 + [[False, False]] * 2 + [[True, True]] * 2
     assert (sequences.rewards[~sequences.mask] == 0).all()
 
 
 def test_units_of_different_length_are_padded_alike():
     trials = collect(learner(), (2, 2, 2)) + collect(learner(), (9, 9, 9))
-    assert Sequences.of(trials).mask.sum(axis=1).tolist() == [4] * 6 + [10] * 6
+    assert sequences_of(trials).mask.sum(axis=1).tolist() == [4] * 6 + [10] * 6
+
+
+def test_units_whose_arrays_differ_in_length_are_joined():
+    """A round's arrays may be shorter than the horizon where all of its episodes are."""
+    short, long = collect(learner(), (2, 2, 2)), collect(learner(), (9, 9, 9))
+
+    def cut(round_: Round) -> Round:
+        arrays = {name: getattr(round_, name)[:, :, :2] for name in ("observations", "actions", "rewards")}
+        return replace(round_, **arrays, extras={name: value[:, :, :2] for name, value in round_.extras.items()})
+
+    shorter = [replace(batch, rounds=tuple(cut(r) for r in batch.rounds)) for batch in short]
+    expected, got = sequences_of(short + long), sequences_of(shorter + long)
+    for name, value in vars(expected).items():
+        if name != "extras":
+            np.testing.assert_array_equal(value, getattr(got, name), err_msg=name)
+    for name, value in expected.extras.items():
+        np.testing.assert_array_equal(value, got.extras[name], err_msg=name)
 
 
 # --- acting = learning ---
 
 
-@pytest.mark.parametrize("core", ["gru", "lstm", "transformer"])
+@pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("memory", ["trial", "none"])
 @pytest.mark.parametrize("discrete", [False, True])
 def test_the_learner_recomputes_what_the_actor_did_at_every_step(core, memory, discrete):
-    rl2 = learner(Spaces(2, 3 if discrete else 1, discrete), core=core, memory=memory)
+    rl2 = learner(Spaces(2, 3 if discrete else 1, discrete), core=CORES[core], memory=memory)
     for iteration in range(2):  # the second time with normalisers that have moved
         trials = collect(rl2, iteration=iteration, discrete=discrete)
-        rl2.update(trials)
+        rl2.update(trials, 0.0)
     trials = collect(rl2, iteration=2, discrete=discrete)
-    sequences = Sequences.of(trials)
-    data, _ = rl2._tensors(sequences, trials)
-    distribution, values = rl2.net.forward(rl2._params, data.inputs)
-    weights = rl2.weights()
+    sequences, weights = sequences_of(trials), rl2.weights()
+    unused = torch.zeros(sequences.mask.shape)
+    data = TrialTensors.of(rl2.net, weights, sequences, unused, unused, CPU)
+    distribution, values = rl2.net.forward(parameters(rl2), data.inputs)
     logged = torch.from_numpy(sequences.extras["value"])
-    recomputed = (weights["value.mean"] + weights["value.std"] * values.detach().numpy()).T
+    recomputed = (weights["value.mean"] + weights["value.std"] * values.numpy()).T
     np.testing.assert_allclose(recomputed[sequences.mask], logged[sequences.mask], atol=1e-4)
-    kl = data.behaviour.kl(distribution) * data.mask
+    kl = data.batch.behaviour.kl(distribution) * data.batch.mask
     assert float(kl.abs().max()) < 1e-6
+
+
+def parameters(rl2: RL2) -> dict[str, torch.Tensor]:
+    """The net's parameters, from the weights that actors are given."""
+    return {name: torch.from_numpy(value) for name, value in net_of(rl2.weights()).items()}
 
 
 def inputs_of(rl2: RL2, trials: list[TrialBatch]) -> np.ndarray:
     """Normalisers are fresh, so that inputs are the raw numbers: [B, T, obs 2 | action 1 | reward | boundary]."""
-    return rl2._tensors(Sequences.of(trials), trials)[0].inputs.transpose(0, 1).numpy()
+    return sequence_inputs(rl2.weights(), rl2.net, sequences_of(trials))
 
 
 def test_the_first_input_of_an_episode_is_its_first_observation_with_flag_and_the_last_action_and_reward():
@@ -207,8 +199,8 @@ def test_permuting_tasks_permutes_what_is_learnt_from_them():
             derived={n: v[order] for n, v in round_.derived.items()},
         )
 
-    first = one.update([trial])
-    second = other.update([TrialBatch(0, trial.tasks, tuple(permuted(r) for r in trial.rounds), 0)])
+    first = one.update([trial], 0.0)
+    second = other.update([TrialBatch(0, trial.tasks, tuple(permuted(r) for r in trial.rounds), 0)], 0.0)
     assert first == pytest.approx(second, rel=1e-4, abs=1e-6)
     for name, value in one.weights().items():
         np.testing.assert_allclose(value, other.weights()[name], atol=2e-5, err_msg=name)
@@ -220,127 +212,151 @@ def test_permuting_tasks_permutes_what_is_learnt_from_them():
 def test_moving_the_value_normaliser_leaves_the_critic_as_it_was():
     rl2 = learner()
     trials = collect(rl2)
-    sequences = Sequences.of(trials)
-    data, returns = rl2._tensors(sequences, trials)
+    rl2.update(trials, 0.0)
+    data = torch.from_numpy(inputs_of(rl2, trials)).transpose(0, 1)
 
     def critic() -> np.ndarray:
         weights = rl2.weights()
-        _, values = rl2.net.forward({n: torch.from_numpy(v) for n, v in net_of(weights).items()}, data.inputs)
-        return weights["value.mean"] + weights["value.std"] * values.detach().numpy()
+        _, values = rl2.net.forward(parameters(rl2), data)
+        return weights["value.mean"] + weights["value.std"] * values.numpy()
 
-    before = critic()
-    rl2._move_value_normaliser(returns)
-    assert rl2.weights()["value.std"] != 1
+    before, std = critic(), rl2.weights()["value.std"]
+    frozen = learner(lr=1e-30)
+    frozen.load_state_dict(rl2.state_dict())
+    rl2 = frozen
+    rl2.update(collect(rl2, (9, 9, 9), 1), 0.0)  # longer episodes: other returns
+    assert rl2.weights()["value.std"] != std
     np.testing.assert_allclose(critic(), before, atol=1e-4)
 
 
 def test_normalisers_hold_the_mean_and_deviation_of_the_real_steps_seen():
     rl2 = learner()
     trials = collect(rl2)
-    rl2.update(trials)
-    sequences = Sequences.of(trials)
+    rl2.update(trials, 0.0)
+    sequences = sequences_of(trials)
     seen = np.concatenate((sequences.observations[sequences.mask], sequences.rewards[sequences.mask][:, None]), axis=1)
     np.testing.assert_allclose(rl2.weights()["inputs.mean"], seen.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(rl2.weights()["inputs.std"], seen.std(axis=0), atol=1e-5)
 
 
-def test_the_learning_rate_falls_linearly_to_zero():
-    rl2 = learner(lr=0.5, lr_decay_iterations=4)
-    rates = []
-    for _ in range(5):
-        rl2._set_lr()
-        rates.append(rl2._optimiser.param_groups[0]["lr"])
-        rl2._num_updates += 1
-    assert rates == [0.5, 0.375, 0.25, 0.125, 0.0]
+def test_the_learning_rate_falls_linearly_over_the_run_and_is_logged():
+    rl2 = learner(lr=0.01, lr_schedule="linear")
+    rates = [rl2.update(collect(rl2, iteration=i), i / 4)["lr"] for i in range(4)]
+    assert rates == pytest.approx([0.01, 0.0075, 0.005, 0.0025])
 
 
 def test_an_update_stops_when_the_policy_has_moved_far_enough():
     far, near = learner(epochs=50, lr=0.01, max_kl=1e-3), learner(epochs=50, lr=0.01)
     trials = collect(far)
-    assert far.update(trials)["gradient_steps"] < near.update(trials)["gradient_steps"] == 100
+    assert far.update(trials, 0.0)["gradient_steps"] < near.update(trials, 0.0)["gradient_steps"] == 100
 
 
-def test_means_beyond_the_action_range_are_drawn_back_and_those_within_are_left_alone():
-    rl2 = learner(entropy_coef=0.0, value_coef=0.0, bound_coef=1.0)
-    trials = collect(rl2)
-    data = rl2._tensors(Sequences.of(trials), trials)[0]
-    data = replace(data, advantages=torch.zeros_like(data.advantages))
+def with_means_near(rl2: RL2, mean: float) -> RL2:
+    """The same learner, its means shifted: the policy's last layer is close to 0 at first."""
+    state = rl2.state_dict()
+    state["params.policy.b1"].fill_(mean)
+    rl2.load_state_dict(state)
+    return rl2
 
-    def largest_mean() -> float:
-        return float(rl2.net.forward(rl2._params, data.inputs)[0][0].abs().max())
 
-    rl2._params["policy.b1"].data.fill_(0.5)
-    assert rl2._step(data)["gradient_norm"] == 0
-    rl2._params["policy.b1"].data.fill_(3.0)
-    before = largest_mean()
-    assert rl2._step(data)["gradient_norm"] > 0
-    assert 1 < largest_mean() < before
+@pytest.mark.parametrize(("mean", "is_penalised"), [(0.5, False), (3.0, True), (-3.0, True)])
+def test_means_beyond_the_action_range_are_drawn_back_and_those_within_are_left_alone(mean, is_penalised):
+    with_penalty, without = (with_means_near(learner(bound_coef=c, max_grad_norm=1e9), mean) for c in (100.0, 0.0))
+    trials = collect(without)
+    for rl2 in (with_penalty, without):
+        rl2.update(trials, 0.0)
+    drawn, free = (abs(float(rl2.weights()["net.policy.b1"][0])) for rl2 in (with_penalty, without))
+    assert (drawn < min(free, abs(mean))) if is_penalised else (drawn == free)
 
 
 def test_truncated_backpropagation_gives_other_gradients_on_the_same_loss():
-    whole, cut = learner(), learner(bptt_steps=2)
+    whole, cut = (learner(core={**CORES["gru"], "bptt_steps": steps}, epochs=1, minibatches=1) for steps in (None, 2))
     trials = collect(whole)
-    for rl2 in (whole, cut):
-        rl2._step(rl2._tensors(Sequences.of(trials), trials)[0])
-    first, second = (rl2._optimiser.param_groups[0]["params"][0].grad for rl2 in (whole, cut))
-    assert not torch.allclose(first, second)
+    first, second = (rl2.update(trials, 0.0) for rl2 in (whole, cut))
+    for name in ("policy_loss", "value_loss", "entropy"):
+        assert first[name] == pytest.approx(second[name])
+    assert first["gradient_norm"] != pytest.approx(second["gradient_norm"])
+
+
+def test_a_standard_deviation_below_its_floor_is_raised_to_it_and_can_rise_further():
+    rl2 = learner(min_std=0.5, init_std=0.5, entropy_coef=10.0)
+    state = rl2.state_dict()
+    state["params.log_std"].fill_(-5.0)
+    rl2.load_state_dict(state)
+    assert rl2.update(collect(rl2), 0.0)["policy_std"] == pytest.approx(0.5)
+    assert rl2.update(collect(rl2, iteration=1), 0.0)["policy_std"] > 0.5
+
+
+# --- fine-tuning ---
+
+
+def evaluate(rl2: RL2, lengths: list[float], context: Context = "own") -> TrialBatch:
+    plan = rl2.evaluation_plan(HORIZON, EvaluationSettings(context=context))
+    (batch,) = LocalExecutor(Stops(), rl2.policy).collect(
+        [Unit(0, tasks_of(lengths), plan, (0, 0, 0))], rl2.weights(), 0
+    )
+    return batch
 
 
 def test_fine_tuning_changes_each_tasks_policy_in_evaluation_only():
-    rl2 = learner(memory="none", fine_tune_steps=3, fine_tune_lr=0.5)
+    rl2 = learner(memory="none", fine_tuning={"steps": 3, "lr": 0.5})
     assert not any(r.adapt for r in rl2.plan(HORIZON).rounds)
-    plan = rl2.plan(HORIZON, evaluation=True)
-    unit = Unit(0, tasks_of([9, 9]), plan, (0, 0, 0))
-    (trial,) = LocalExecutor(Stops(), rl2.policy).collect([unit], rl2.weights(), 0)
-    before, after = (r.derived["log_std"] for r in trial.rounds)
+    before, after = (r.derived["log_std"] for r in evaluate(rl2, [9, 9]).rounds)
     assert (before[0] == before[1]).all()
     assert (after[0] != after[1]).any()
 
 
 def test_fine_tuning_raises_the_likelihood_of_what_paid():
     """The reward is the action less the step: after steps on its own episodes the policy's mean must have risen."""
-    rl2 = learner(memory="none", fine_tune_steps=20, fine_tune_lr=0.3, num_streams=30)
-    unit = Unit(0, tasks_of([9]), rl2.plan(HORIZON, evaluation=True), (0, 0, 0))
-    (trial,) = LocalExecutor(Stops(), rl2.policy).collect([unit], rl2.weights(), 0)
-    assert trial.rounds[1].extras["mean"].mean() > trial.rounds[0].extras["mean"].mean() + 0.1
+    rl2 = learner(memory="none", fine_tuning={"steps": 20, "lr": 0.3}, num_streams=30)
+    first, second = evaluate(rl2, [9]).rounds
+    assert second.extras["mean"].mean() > first.extras["mean"].mean() + 0.1
 
 
 # --- context at test ---
 
 
-def means(rl2: RL2, context: str, **options: Any) -> np.ndarray:
-    """What a policy with the same weights and this context does in its second episode."""
-    unit = Unit(0, tasks_of([9, 9, 9]), rl2.plan(HORIZON, evaluation=True), (0, 0, 0))
-    policy = learner(context=context, **options).policy
-    (trial,) = LocalExecutor(Stops(), policy).collect([unit], rl2.weights(), 0)
-    return trial.rounds[1].extras["mean"]
-
-
 def test_blank_and_shuffled_contexts_change_what_the_policy_does():
     rl2 = learner()
     for iteration in range(3):
-        rl2.update(collect(rl2, iteration=iteration))
-    own, blank, shuffled = (means(rl2, context) for context in ("own", "blank", "shuffled"))
+        rl2.update(collect(rl2, iteration=iteration), 0.0)
+    own, blank, shuffled = (
+        evaluate(rl2, [9, 8, 7], context).rounds[1].extras["mean"] for context in ("own", "blank", "shuffled")
+    )
     assert np.abs(own - blank).max() > 1e-4
     assert np.abs(own - shuffled).max() > 1e-4
     assert np.abs(blank - shuffled).max() > 1e-4
 
 
-def test_a_context_means_nothing_to_a_policy_without_memory():
-    rl2 = learner(memory="none")
-    own, blank = (means(rl2, context, memory="none") for context in ("own", "blank"))
-    np.testing.assert_array_equal(own, blank)
+@pytest.mark.parametrize("core", CORES)
+def test_with_a_shuffled_context_a_task_reads_the_memory_of_the_one_it_is_given(core):
+    """Both tasks see the same observation, and the memory is one value per task, of another action before."""
+    rl2, rng = learner(core=CORES[core]), np.random.default_rng(0)
+    observations = np.ones((2, 1, 2), np.float32)
+
+    def second_means(context_of: np.ndarray | None) -> np.ndarray:
+        state = rl2.policy.begin_trial(rl2.weights(), 2, 1, rng, context_of)
+        state = replace(state, previous=np.array([[1.0, 1.0], [-1.0, -1.0]], np.float32))
+        return rl2.policy.act(state, observations, rng, True)[0]
+
+    own, swapped = second_means(None), second_means(np.array([1, 0]))
+    assert np.abs(own[0] - own[1]).max() > 1e-5
+    np.testing.assert_array_equal(own[::-1], swapped)
+
+
+@pytest.mark.parametrize("context", ["blank", "shuffled"])
+def test_a_context_is_refused_for_a_policy_without_memory(context):
+    with pytest.raises(ConfigError, match="memory: none has no context; allowed: own"):
+        learner(memory="none").evaluation_plan(HORIZON, EvaluationSettings(context=context))
 
 
 def test_shuffling_needs_another_task():
-    unit = Unit(0, tasks_of([9]), learner().plan(HORIZON, evaluation=True), (0, 0, 0))
-    with pytest.raises(ConfigError, match="needs two tasks or more"):
-        LocalExecutor(Stops(), learner(context="shuffled").policy).collect([unit], learner().weights(), 0)
+    with pytest.raises(ConfigError, match="none has another task's context"):
+        evaluate(learner(), [9], "shuffled")
 
 
-def test_training_with_a_context_that_is_for_evaluations_is_refused():
-    with pytest.raises(ConfigError, match="is for evaluations"):
-        learner(context="blank").update(collect(learner()))
+def test_training_knows_no_context_but_a_tasks_own():
+    assert learner().plan(HORIZON).context == "own"
 
 
 # --- input ---
@@ -350,10 +366,13 @@ def test_training_with_a_context_that_is_for_evaluations_is_refused():
     ("options", "message"),
     [
         ({"init_std": 0.01}, "must not be below min_std"),
-        ({"core": "transformer", "bptt_steps": 5}, "not for core: transformer"),
-        ({"core": "transformer", "num_heads": 3}, "must divide hidden_dim"),
-        ({"fine_tune_steps": 1}, "set memory: none"),
+        ({"core": {**CORES["transformer"], "bptt_steps": 5}}, "bptt_steps"),
+        ({"core": {**CORES["transformer"], "num_heads": 3}}, "must divide hidden_dim"),
+        ({"fine_tuning": {"steps": 1}}, "set memory: none"),
         ({"minibatches": 13}, "must not exceed the trials of an iteration"),
+        ({"memory": "none", "episode_credit": "horizon"}, "does not apply to memory none"),
+        ({"episode_credit": "none", "episode_gamma": 0.5}, "does not apply to episode_credit none"),
+        ({"memory": "none", "episode_gamma": 0.5}, "nor to memory none"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(options, message):

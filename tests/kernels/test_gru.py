@@ -77,8 +77,9 @@ def test_two_halves_with_the_memory_between_them_equal_the_whole():
 def test_rows_that_rest_keep_their_memory_and_others_move():
     arrays = {name: value.detach().numpy() for name, value in parameters(torch.float32).items()}
     memory = np.random.default_rng(0).standard_normal((B, H)).astype(np.float32)
-    _, after = GRU_UNDER_TEST.step(arrays, np.ones((B, D), np.float32), memory, np.array([True, False, True]))
+    output, after = GRU_UNDER_TEST.step(arrays, np.ones((B, D), np.float32), memory, np.array([True, False, True]))
     np.testing.assert_array_equal(after[1], memory[1])
+    np.testing.assert_array_equal(output[1], memory[1])  # the output of its last step
     assert (after[[0, 2]] != memory[[0, 2]]).all()
 
 

@@ -74,7 +74,8 @@ def test_a_frozen_row_keeps_its_memory_and_the_others_move():
     _, before = NET.step(params, x[0], NET.initial(B), np.ones(B, bool))
     copies = [part.copy() for part in before]
     running = np.array([True, False, True, False])
-    _, after = NET.step(params, x[1], before, running)
+    output, after = NET.step(params, x[1], before, running)
+    np.testing.assert_array_equal(output[~running], copies[0][~running])  # those of their last step
     for part, copy, kept in zip(before, copies, after, strict=True):
         np.testing.assert_array_equal(part, copy)  # a step writes into nobody's memory
         np.testing.assert_array_equal(kept[~running], copy[~running])

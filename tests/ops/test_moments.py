@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from metarl.ops.moments import Moments
+from metarl.ops.moments import Moments, rescale_output_
 
 CPU = torch.device("cpu")
 
@@ -23,8 +24,29 @@ def test_before_anything_was_seen_the_deviation_is_one():
     assert (Moments.empty(2, CPU).std() == 1).all()
 
 
-def test_what_never_varies_has_the_floor_for_a_deviation():
-    assert float(Moments.empty(1, CPU).including(torch.full((9, 1), 5.0)).std(floor=0.01)) == 0.01
+def test_what_never_varies_has_a_millionth_of_its_size_for_a_deviation_and_zeros_have_one():
+    moments = Moments.empty(3, CPU).including(torch.tensor([5.0, -2e6, 0.0]).expand(9, 3))
+    torch.testing.assert_close(moments.std(), torch.tensor([5e-6, 2.0, 1.0]).double())
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-5, 1.0, 1e7])
+def test_a_deviation_of_any_size_is_measured(scale):
+    data = scale * torch.tensor([[-1.0], [1.0], [3.0], [5.0]]).double()
+    torch.testing.assert_close(Moments.empty(1, CPU).including(data).std(), torch.tensor([scale * 5**0.5]).double())
+
+
+def test_half_forgotten_moments_keep_their_deviation():
+    moments = Moments.empty(1, CPU).including(torch.tensor([[1.0], [3.0]])).forgetting(0.1)
+    assert float(moments.num) == pytest.approx(0.2)
+    assert float(moments.std()) == pytest.approx(1)
+
+
+def test_a_rescaled_output_layer_says_the_same_in_the_new_units():
+    weight, bias = torch.randn(1, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0.3])
+    hidden = torch.randn(7, 4, generator=torch.Generator().manual_seed(1))
+    before = 2 + 5 * (hidden @ weight.T + bias)
+    rescale_output_(weight, bias, before=(2.0, 5.0), after=(-30.0, 0.01))
+    torch.testing.assert_close(-30 + 0.01 * (hidden @ weight.T + bias), before, rtol=1e-4, atol=1e-4)
 
 
 def test_forgetting_weighs_what_comes_more():

@@ -3,6 +3,8 @@
 config.py      settings, cores
 policy.py      what rollout workers run: acts and remembers
 sequences.py   whole trials as sequences
+credit.py      advantages over a trial: what an episode is credited with of the later ones
+tensors.py     whole trials on the learner's device
 learner.py     papers, equations, deviations; the algorithm
 """
 

@@ -40,6 +40,8 @@ class TransformerCore(Section):
         return self
 
 
+EpisodeCredit = Literal["horizon", "elapsed", "none"]
+
 Core = Annotated[GRUCore | LSTMCore | TransformerCore, Field(discriminator="name")]
 
 
@@ -68,6 +70,16 @@ class RL2Config(AlgorithmConfig):
     bound_coef: float = Field(0.05, ge=0, description="weight of the squared excess of means over the action range")
     gamma: float = Field(0.97, gt=0, le=1, description="discount per step")
     gae_lambda: float = Field(0.9, ge=0, le=1, description="lambda of the advantages")
+    episode_credit: EpisodeCredit | None = Field(
+        None,
+        description="what an episode is credited with of the later ones of its trial. horizon: their returns, "
+        "discounted as if every episode lasted to its horizon, so that ending an episode early brings the next one no "
+        "sooner; elapsed: discounted by the steps taken alone; none: nothing, for policies with nothing to find out "
+        "(oracles). null: horizon, and none with memory none",
+    )
+    episode_gamma: float = Field(
+        1.0, ge=0, le=1, description="further discount of every later episode of the trial, on top of gamma's"
+    )
     lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
     lr_schedule: Schedule = Field("constant", description="linear: falls to 0 at the end of the run")
     epochs: int = Field(2, ge=1, description="passes over an iteration's trials")
@@ -86,7 +98,27 @@ class RL2Config(AlgorithmConfig):
             raise ValueError(f"init_std ({self.init_std}) must not be below min_std ({self.min_std})")
         if self.fine_tuning and self.memory != "none":
             raise ValueError(f"fine_tuning does not apply to memory {self.memory}; set memory: none")
+        if self.memory == "none" and self.episode_credit not in (None, "none"):
+            raise ValueError(
+                f"episode_credit ({self.episode_credit}) does not apply to memory none: nothing is carried from one "
+                "episode to the next; set none or leave it out"
+            )
+        if self.episode_gamma != 1 and self.credit_across == "none":
+            raise ValueError(
+                f"episode_gamma ({self.episode_gamma}) does not apply to episode_credit none, nor to memory none; they "
+                "credit an episode with nothing of later ones; leave it out"
+            )
         trials = self.tasks_per_iteration * self.num_streams
         if self.minibatches > trials:
             raise ValueError(f"minibatches ({self.minibatches}) must not exceed the trials of an iteration ({trials})")
         return self
+
+    @property
+    def credit_across(self) -> EpisodeCredit:
+        """`episode_credit` with its default filled in."""
+        return self.episode_credit or ("none" if self.memory == "none" else "horizon")
+
+    @property
+    def bptt_steps(self) -> int | None:
+        """Steps that gradients reach back; None: the whole trial."""
+        return None if isinstance(self.core, TransformerCore) else self.core.bptt_steps

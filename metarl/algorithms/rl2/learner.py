@@ -6,26 +6,30 @@ Papers: RL2 (Duan et al. 2016; Wang et al. 2016), PPO (Schulman et al. 2017), Po
 
 A trial is several episodes on one task. h is cleared when a trial begins and lives through episode ends; the first
 input of an episode is its first observation with the boundary flag and the last episode's last action and reward.
-The trial is the unit of credit: returns run across episode ends (terminal ones too), so that exploring in episode 1
-is paid for by episode 2. Only the trial's end ends credit, and where time ran out there the value bootstraps.
+Returns run across episode ends, so that exploring in episode 1 is paid for by episode 2; `credit.py` has the equations
+and the choices. At the trial's end, where time ran out, the critic's value of the last observation follows.
 
 Baselines from the same code: `memory: none` clears h, the previous action and the previous reward at every step (the
-task-blind policy); with `fine_tune_steps` evaluation also takes policy-gradient steps between its rounds (multi-task
-pre-training and fine-tuning); `task_distribution.reveal_task: true` makes the oracle.
+non-adaptive policy); with `fine_tuning` evaluation also takes policy-gradient steps between its rounds (multi-task
+pre-training and fine-tuning); `task_distribution.reveal_task: true` with `episode_credit: none` makes the oracle.
 
-Deliberate deviations: the critic's values are normalised with its output layer corrected (PopArt; the papers leave
-them as they are); observations and rewards are normalised as inputs only; normalisers are part of the weights, moved
-by the learner after each update, so that acting and learning see the same numbers; and means are drawn back into the
-action range by a quadratic penalty: far outside, noise is clipped away by the environment and exploration is over, and
-a tanh that keeps them inside takes the gradient away where it saturates.
+Deliberate deviations:
+- The critic's values are normalised with its output layer corrected (PopArt; the papers leave them as they are). The
+  first scale is that of the first trials' discounted rewards, without the untrained critic.
+- Observations and rewards are normalised as inputs only. Normalisers are part of the weights, moved by the learner
+  after each update, so that acting and learning see the same numbers.
+- Where an action dimension has a range, means are drawn back into it by a quadratic penalty: far outside, noise is
+  clipped away by the environment and exploration is over, and a tanh that keeps them inside takes the gradient away
+  where it saturates. Dimensions without a range are left alone, and the memory sees their actions unclipped.
 
 Letters: K task, N stream, B = K N rows, T steps of a trial, I input, O observation, P previous action, A action.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -34,19 +38,20 @@ from torch import Tensor
 from metarl.algorithms.base import EvaluationSettings, judged_streams, rounds_of
 from metarl.algorithms.optimiser import load_moments, moments_of, set_lr
 from metarl.algorithms.rl2.config import LSTMCore, RL2Config, TransformerCore
-from metarl.algorithms.rl2.policy import NET_PREFIX, RL2Policy, net_of, sequence_inputs
-from metarl.algorithms.rl2.sequences import Sequences, last_derived
+from metarl.algorithms.rl2.credit import Credit, trial_advantages
+from metarl.algorithms.rl2.policy import NET_PREFIX, RL2Policy
+from metarl.algorithms.rl2.sequences import Sequences, derived_per_episode
+from metarl.algorithms.rl2.tensors import TrialTensors
 from metarl.errors import ConfigError
 from metarl.kernels.gru import GRU
 from metarl.kernels.lstm import LSTM
 from metarl.kernels.parallel import parallel_map, sum_in_order
 from metarl.nets.recurrent_policy import Core, Memoryless, RecurrentPolicy
 from metarl.nets.transformer import Transformer
-from metarl.ops.distributions import Categorical, Distribution, Gaussian
+from metarl.ops.distributions import project_log_std_
 from metarl.ops.functional_sgd import leaves
-from metarl.ops.moments import Moments
-from metarl.ops.returns import generalised_advantages, standardise
-from metarl.ops.surrogates import clipped_ratio
+from metarl.ops.moments import Moments, rescale_output_
+from metarl.ops.ppo import PPOCoefficients, PPOMetrics, explained_variance, ppo_loss
 from metarl.rollout import seeds
 from metarl.rollout.policy import Spaces
 from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan
@@ -76,43 +81,8 @@ def make_net(config: RL2Config, spaces: Spaces) -> RecurrentPolicy:
         config.head_dim,
         config.init_std,
         config.min_std,
+        getattr(spaces, "unbounded", ()),
     )
-
-
-def trial_advantages(s: Sequences, last_values: np.ndarray, gamma: float, gae_lambda: float) -> tuple[Tensor, Tensor]:
-    """GAE over the whole trial, episode ends being steps like any other, and the critic's targets A + v; [B, T].
-
-    `last_values` [B] are those after the trial's last step; they count where time ran out there, and not where the
-    last episode reached a terminal state.
-    """
-    rewards, values = torch.from_numpy(s.rewards), torch.from_numpy(s.extras["value"])
-    mask, bootstrap = torch.from_numpy(s.mask).float(), torch.from_numpy(last_values * s.ended_by_time)
-    advantages = generalised_advantages(rewards, values, bootstrap, mask, gamma, gae_lambda)
-    return advantages, (advantages + values) * mask
-
-
-# --- the learner -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TrialTensors:
-    """Whole trials on the learner's device, time first."""
-
-    inputs: Tensor  # [T, B, I]
-    actions: Tensor  # [T, B, A], or [T, B] int64
-    behaviour: Distribution  # over [T, B]
-    old_log_prob: Tensor  # [T, B]
-    advantages: Tensor  # [T, B] standardised over all real steps
-    targets: Tensor  # [T, B] of the critic, in its normalised units
-    mask: Tensor  # [T, B] 1 on real steps
-
-    def __getitem__(self, rows: Tensor) -> TrialTensors:
-        """Some of the trials."""
-        behaviour = type(self.behaviour)(
-            *(x if x.ndim == 1 else x[:, rows] for x in self.behaviour)  # log-std is shared by all
-        )
-        arrays = {name: value[:, rows] for name, value in vars(self).items() if name != "behaviour"}
-        return TrialTensors(behaviour=behaviour, **arrays)
 
 
 class RL2:
@@ -130,6 +100,10 @@ class RL2:
         self._inputs = Moments.empty(spaces.obs_dim + 1, torch.device("cpu"))
         self._values = Moments.empty(1, torch.device("cpu"))
         self._num_updates = 0
+        self._horizon = 0  # of the episodes: what `plan` was asked for last
+        self._coefficients = PPOCoefficients(config.clip, config.value_coef, config.entropy_coef, config.bound_coef)
+        self._limits = torch.ones(spaces.action_dim, device=device)
+        self._limits[list(self.net.unbounded)] = math.inf
 
     @property
     def policy(self) -> RL2Policy:
@@ -141,7 +115,7 @@ class RL2:
 
     def plan(self, horizon: int) -> TrialPlan:
         """Episodes of a trial. Fine-tuning is for evaluations alone."""
-        c = self.config
+        c, self._horizon = self.config, horizon
         supports = (RoundPlan("support", adapt=c.fine_tuning is None),) * (c.episodes_per_trial - 1)
         return TrialPlan(c.num_streams, horizon, (*supports, RoundPlan("query", adapt=False)))
 
@@ -166,112 +140,87 @@ class RL2:
 
     def update(self, batches: Sequence[TrialBatch], progress: float) -> dict[str, float]:
         """`epochs` passes of PPO over the trials, then the normalisers move."""
-        sequences = Sequences.of([batch.rounds for batch in batches])
-        if self._num_updates == 0:  # the critic's first errors would be of the size of the returns
-            self._move_value_normaliser(self._tensors(sequences, batches)[1])
-        data, returns = self._tensors(sequences, batches)
+        rounds = [batch.rounds for batch in batches]
+        sequences, last_values = Sequences.of(rounds), derived_per_episode(rounds, "last_value")
+        credit = self._credit(max(self._horizon, *(r.rewards.shape[2] for unit in rounds for r in unit)))
+        values = sequences.extras["value"]
+        if self.config.normalise_values and float(self._values.num) == 0:
+            values, last_values = self._start_value_normaliser(sequences, values, last_values, credit)
+        advantages, targets = trial_advantages(sequences, values, last_values, credit)
+        data = TrialTensors.of(self.net, self.weights(), sequences, advantages, targets, self.device)
         lr = set_lr(self._optimiser, self.config.lr, self.config.lr_schedule, progress)
-        generator = torch.Generator().manual_seed(seeds.update(self.seed, self._num_updates))
-        records: list[dict[str, float]] = []
-        for rows in self._minibatches(len(sequences.mask), generator):
-            records.append(self._step(data[rows.to(self.device)]))
-            if self.config.max_kl is not None and records[-1]["kl"] > self.config.max_kl:
-                break
+        records = self._passes(data)
         metrics = {name: float(np.mean([record[name] for record in records])) for name in records[0]}
         metrics |= {"kl": records[-1]["kl"], "gradient_steps": float(len(records)), "lr": lr}
-        values = torch.from_numpy(sequences.extras["value"])[torch.from_numpy(sequences.mask)]
-        metrics["explained_variance"] = float(1 - (returns - values).var() / returns.var().clamp_min(1e-12))
+        mask = torch.from_numpy(sequences.mask)
+        metrics["explained_variance"] = explained_variance(targets[mask], torch.from_numpy(values)[mask])
         if "log_std" in self._params:
-            metrics["policy_std"] = float(self._params["log_std"].exp().clamp_min(self.config.min_std).mean())
-        self._move_input_normaliser(sequences)
-        self._move_value_normaliser(returns)
+            metrics["policy_std"] = float(self._params["log_std"].exp().mean())
+        seen = np.concatenate((sequences.observations, sequences.rewards[..., None]), axis=-1)
+        self._inputs = self._inputs.including(torch.from_numpy(seen[sequences.mask]))
+        if self.config.normalise_values:
+            self._move_value_normaliser(targets[mask])
         self._num_updates += 1
         return metrics
 
-    def _minibatches(self, num_trials: int, generator: torch.Generator) -> Iterator[Tensor]:
+    def _credit(self, horizon: int) -> Credit:
+        c = self.config
+        return Credit(c.credit_across, c.gamma, c.episode_gamma, c.gae_lambda, horizon)
+
+    def _passes(self, data: TrialTensors) -> list[dict[str, float]]:
+        """`epochs` passes in minibatches of whole trials, in an order of this update's own; the metrics of each step.
+        They end early where the policy has moved further than `max_kl`."""
+        generator = torch.Generator().manual_seed(seeds.update(self.seed, self._num_updates))
+        records: list[dict[str, float]] = []
         for _ in range(self.config.epochs):
-            yield from torch.randperm(num_trials, generator=generator).chunk(self.config.minibatches)
-
-    def _tensors(self, s: Sequences, batches: Sequence[TrialBatch]) -> tuple[TrialTensors, Tensor]:
-        """The learner's data, and the critic's targets on all real steps in the rewards' own units."""
-        weights, mask = self.weights(), torch.from_numpy(s.mask).float()
-        last_values = last_derived([batch.rounds for batch in batches], "last_value")
-        advantages, returns = trial_advantages(s, last_values, self.config.gamma, self.config.gae_lambda)
-        targets = (returns - float(weights["value.mean"][0])) / float(weights["value.std"][0])
-
-        def to(x: Tensor) -> Tensor:
-            return x.transpose(0, 1).clone(memory_format=torch.contiguous_format).to(self.device)
-
-        actions = to(torch.from_numpy(s.actions))
-        behaviour: Distribution
-        if self.net.discrete:
-            behaviour = Categorical(to(torch.from_numpy(s.extras["logits"])))
-        else:
-            log_std = torch.from_numpy(self.net.log_std(net_of(weights))).to(self.device)
-            behaviour = Gaussian(to(torch.from_numpy(s.extras["mean"])), log_std)
-        tensors = TrialTensors(
-            inputs=to(torch.from_numpy(sequence_inputs(weights, self.net, s))),
-            actions=actions,
-            behaviour=behaviour,
-            old_log_prob=behaviour.log_prob(actions),
-            advantages=to(standardise(advantages[None], mask[None])[0]),
-            targets=to(targets),
-            mask=to(mask),
-        )
-        return tensors, returns[torch.from_numpy(s.mask)]
+            order = torch.randperm(data.inputs.shape[1], generator=generator)
+            for rows in order.chunk(self.config.minibatches):
+                records.append(self._step(data[rows.to(self.device)]))
+                if self.config.max_kl is not None and records[-1]["kl"] > self.config.max_kl:
+                    return records
+        return records
 
     def _step(self, data: TrialTensors) -> dict[str, float]:
         """One Adam step on a minibatch of whole trials."""
-        num_rows = data.mask.shape[1]
+        num_rows = data.inputs.shape[1]
         num_chunks = 1 if self.device.type != "cpu" else max(min(2, num_rows // 16), -(-num_rows // _CHUNK_ROWS))
         rows = torch.arange(num_rows, device=self.device).tensor_split(num_chunks)
-        total = data.mask.sum()
-        parts = parallel_map(lambda r: self._chunk_gradient(data[r], total), rows, self.device)
+        num_steps = data.batch.mask.sum()
+        parts = parallel_map(lambda r: self._chunk_gradient(data[r], num_steps), rows, self.device)
         gradients = [sum_in_order(gradient) for gradient in zip(*(g for g, _ in parts), strict=True)]
         for value, gradient in zip(self._params.values(), gradients, strict=True):
             value.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(list(self._params.values()), self.config.max_grad_norm)
         self._optimiser.step()
+        project_log_std_(self._params, self.config.min_std)
         metrics = sum_in_order([m for _, m in parts])
-        names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction")
-        return dict(zip(names, metrics.tolist(), strict=True)) | {"gradient_norm": float(norm)}
+        return dict(zip(PPOMetrics._fields, metrics.tolist(), strict=True)) | {"gradient_norm": float(norm)}
 
-    def _chunk_gradient(self, data: TrialTensors, total: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Gradients of some trials' share of the minibatch's loss, and the share's metrics [5]."""
-        c = self.config
-        share = data.mask.sum() / total
+    def _chunk_gradient(self, data: TrialTensors, num_steps: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Gradients of some trials' part of the minibatch's loss, and their part of its metrics, in a row."""
         params = leaves(self._params)
-        distribution, values = self.net.forward(params, data.inputs, getattr(c.core, "bptt_steps", None))
-        log_prob = distribution.log_prob(data.actions)
-        batch = (log_prob[None], data.old_log_prob[None], data.advantages[None], data.mask[None])
-        policy_loss = clipped_ratio(*batch, c.clip).sum() * share
-        value_loss = ((values - data.targets) ** 2 * data.mask).sum() / total
-        entropy = (distribution.entropy() * data.mask).sum() / total
-        loss = policy_loss + 0.5 * c.value_coef * value_loss - c.entropy_coef * entropy
-        if isinstance(distribution, Gaussian):
-            excess = (distribution.mean.abs() - 1).clamp_min(0).square().sum(-1)
-            loss = loss + c.bound_coef * (excess * data.mask).sum() / total
+        distribution, values = self.net.forward(params, data.inputs, self.config.bptt_steps)
+        loss, metrics = ppo_loss(distribution, values, data.batch, self._coefficients, self._limits, num_steps)
         gradients = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
-        with torch.no_grad():
-            kl = (data.behaviour.kl(distribution) * data.mask).sum() / total  # type: ignore[arg-type]
-            is_clipped = ((log_prob - data.old_log_prob).exp() - 1).abs() > c.clip
-            clipped = (is_clipped * data.mask).sum() / total
-            return list(gradients), torch.stack((policy_loss, value_loss, entropy, kl, clipped)).detach()
+        return list(gradients), torch.stack(metrics)
 
-    def _move_input_normaliser(self, s: Sequences) -> None:
-        seen = np.concatenate((s.observations, s.rewards[..., None]), axis=-1)
-        self._inputs = self._inputs.including(torch.from_numpy(seen[s.mask]))
+    def _start_value_normaliser(
+        self, s: Sequences, values: np.ndarray, last_values: np.ndarray, credit: Credit
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The first scale is that of the returns alone. The untrained critic's outputs are then read on that scale,
+        here and in the trials at hand: taken for returns themselves they would set the scale of small rewards."""
+        unknown = np.zeros_like(values), np.zeros_like(last_values)
+        _, returns = trial_advantages(s, *unknown, replace(credit, gae_lambda=1.0))
+        self._values = self._values.including(returns[torch.from_numpy(s.mask)][:, None])
+        mean, std = scale_of(self._values)
+        return mean + std * values, mean + std * last_values
 
-    def _move_value_normaliser(self, returns: Tensor) -> None:
+    def _move_value_normaliser(self, targets: Tensor) -> None:
         """Take these targets in; the critic's last layer is corrected so that its values stay the same (PopArt)."""
-        if not self.config.normalise_values:
-            return
         before = scale_of(self._values)
-        self._values = self._values.forgetting(_VALUE_MEMORY).including(returns[:, None])
-        old_mean, old_std, mean, std = (float(x[0]) for x in (*before, *scale_of(self._values)))
-        with torch.no_grad():
-            self._params["critic.w1"].mul_(old_std / std)
-            self._params["critic.b1"].mul_(old_std / std).add_((old_mean - mean) / std)
+        self._values = self._values.forgetting(_VALUE_MEMORY).including(targets[:, None])
+        old, new = ((float(mean[0]), float(std[0])) for mean, std in (before, scale_of(self._values)))
+        rescale_output_(self._params["critic.w1"], self._params["critic.b1"], old, new)
 
     def state_dict(self) -> dict[str, Tensor]:
         flat = {f"params.{name}": value for name, value in self._params.items()}

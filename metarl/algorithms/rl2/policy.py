@@ -15,6 +15,7 @@ from metarl.algorithms.rl2.config import FineTuning
 from metarl.algorithms.rl2.sequences import Sequences
 from metarl.algorithms.tensors import to_tensor
 from metarl.nets.recurrent_policy import Memory, Memoryless, RecurrentPolicy
+from metarl.ops.distributions import project_log_std_
 from metarl.ops.functional_sgd import leaves, sgd
 from metarl.ops.returns import generalised_advantages, standardise
 from metarl.ops.surrogates import likelihood_ratio
@@ -27,11 +28,15 @@ NET_PREFIX = "net."
 # --- inputs, the same for acting and learning --------------------------------------------------------
 
 
-def encode_actions(actions: np.ndarray, num_actions: int, discrete: bool) -> np.ndarray:
-    """What the environment did with them: clipped to [-1, 1], or one-hot. [..., P] float32."""
-    if discrete:
-        return np.eye(num_actions, dtype=np.float32)[actions]
-    return actions.clip(-1, 1)
+def encode_actions(net: RecurrentPolicy, actions: np.ndarray) -> np.ndarray:
+    """What the environment did with them: clipped to [-1, 1] in dimensions that have a range, or one-hot.
+    [..., P] float32."""
+    if net.discrete:
+        return np.eye(net.action_dim, dtype=np.float32)[actions]
+    clipped = actions.clip(-1, 1)
+    if net.unbounded:
+        clipped[..., list(net.unbounded)] = actions[..., list(net.unbounded)]
+    return clipped
 
 
 def normalise(weights: Weights, columns: slice, values: np.ndarray) -> np.ndarray:
@@ -48,7 +53,7 @@ def sequence_inputs(weights: Weights, net: RecurrentPolicy, data: Sequences) -> 
     inputs = np.zeros((*data.mask.shape, net.input_dim), np.float32)
     inputs[..., : net.obs_dim] = normalise(weights, _OBSERVATIONS, data.observations)
     if not isinstance(net.core, Memoryless):
-        inputs[:, 1:, net.obs_dim : -2] = encode_actions(data.actions[:, :-1], net.action_dim, net.discrete)
+        inputs[:, 1:, net.obs_dim : -2] = encode_actions(net, data.actions[:, :-1])
         inputs[:, 1:, -2:-1] = normalise(weights, _REWARD, data.rewards[:, :-1, None])
         inputs[..., -1] = data.is_first
     return inputs
@@ -152,7 +157,7 @@ class RL2Policy:
         over = (transition.terminated | transition.truncated).reshape(B)
         if not isinstance(state.net.core, Memoryless):
             actions = transition.actions.reshape(B, *transition.actions.shape[2:])
-            actions = encode_actions(actions, self.net.action_dim, self.net.discrete)
+            actions = encode_actions(self.net, actions)
             rewards = normalise(state.weights, _REWARD, transition.rewards.reshape(B, 1))
             latest = np.concatenate((actions, rewards), axis=1)
             previous = latest if running.all() else np.where(running[:, None], latest, state.previous)
@@ -203,6 +208,7 @@ class RL2Policy:
                 loss = likelihood_ratio(log_prob, old_log_prob, *given).sum()
                 grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True, materialize_grads=True)
                 params = leaves(sgd(params, dict(zip(params, grads, strict=True)), rates))
+                project_log_std_(params, net.min_std)
             tuned.append({n: p.detach().numpy() for n, p in params.items()})
         return replace(state, tuned=tuple(tuned), nets=tuple(net.prepared(weights) for weights in tuned))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +25,21 @@ class Sequences:
     is_first: np.ndarray  # [B, T] bool: an episode's first step
     mask: np.ndarray  # [B, T] bool
     extras: dict[str, np.ndarray]  # [B, T, ...] what `act` logged
-    ended_by_time: np.ndarray  # [B] bool: the last episode's time ran out; its value must be bootstrapped
+    lengths: np.ndarray  # [B, R] int64: steps of each episode
+    terminated: np.ndarray  # [B, R] bool: the episode ended in a terminal state; where False, time ran out
 
     @staticmethod
     def of(rounds: Sequence[Sequence[Episodes]]) -> Sequences:
         """Join the rounds of each unit (`rounds[unit][round]`) in time, and the trials of all units as rows."""
+        horizons = [max(r.rewards.shape[2] for r in same) for same in zip(*rounds, strict=True)]
 
         def join(get: Callable[[Episodes], np.ndarray]) -> np.ndarray:
-            return np.concatenate([np.concatenate([_rows(get(r)) for r in unit], axis=1) for unit in rounds])
+            return np.concatenate(
+                [
+                    np.concatenate([_padded(_rows(get(r)), T) for r, T in zip(unit, horizons, strict=True)], axis=1)
+                    for unit in rounds
+                ]
+            )
 
         mask = join(lambda r: r.mask)
         order = np.argsort(~mask, axis=1, kind="stable")[:, : mask.sum(axis=1).max()]
@@ -49,18 +57,33 @@ class Sequences:
             is_first=pack(join(_first_steps)),
             mask=pack(mask),
             extras={name: pack(join(partial(_logged, name=name))) for name in rounds[0][0].extras},
-            ended_by_time=np.concatenate([_rows(unit[-1].truncated[:, :, None])[:, 0] for unit in rounds]),
+            lengths=_per_episode(rounds, lambda r: r.lengths),
+            terminated=_per_episode(rounds, lambda r: r.terminated),
         )
 
 
-def last_derived(rounds: Sequence[Sequence[Round]], name: str) -> np.ndarray:
-    """What the last `end_round` derived per task and stream, as rows [B]."""
-    return np.concatenate([_rows(unit[-1].derived[name][:, :, None])[:, 0] for unit in rounds])
+def derived_per_episode(rounds: Sequence[Sequence[Round]], name: str) -> np.ndarray:
+    """What every `end_round` derived per task and stream, as rows [B, R]."""
+    return _per_episode(rounds, lambda r: r.derived[name])
+
+
+def _per_episode(rounds: Sequence[Sequence[Any]], get: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """One value [K, N] of each episode, as rows [B, R]."""
+    return np.concatenate([np.stack([_rows(get(r)) for r in unit], axis=1) for unit in rounds])
 
 
 def _rows(array: np.ndarray) -> np.ndarray:
-    """[K, N, T, ...] as [K N, T, ...]."""
+    """[K, N, ...] as [K N, ...]."""
     return array.reshape(-1, *array.shape[2:])
+
+
+def _padded(array: np.ndarray, steps: int) -> np.ndarray:
+    """[B, T, ...] with zeros after the last step, [B, steps, ...]."""
+    if array.shape[1] == steps:
+        return array
+    longer = np.zeros((len(array), steps, *array.shape[2:]), array.dtype)
+    longer[:, : array.shape[1]] = array
+    return longer
 
 
 def _first_steps(episodes: Episodes) -> np.ndarray:

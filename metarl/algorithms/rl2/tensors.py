@@ -1,0 +1,64 @@
+"""Whole trials on the learner's device. Letters: T steps of a trial, B rows, I input, O observation, A action."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metarl.algorithms.rl2.policy import net_of, sequence_inputs
+from metarl.algorithms.rl2.sequences import Sequences
+from metarl.nets.recurrent_policy import RecurrentPolicy
+from metarl.ops.distributions import Categorical, Distribution, Gaussian
+from metarl.ops.ppo import PPOBatch
+from metarl.ops.returns import standardise
+from metarl.rollout.types import Weights
+
+
+@dataclass(frozen=True)
+class TrialTensors:
+    """Whole trials, time first."""
+
+    inputs: Tensor  # [T, B, I]
+    batch: PPOBatch  # advantages are standardised over all real steps; targets are in the critic's normalised units
+
+    @staticmethod
+    def of(
+        net: RecurrentPolicy,
+        weights: Weights,
+        s: Sequences,
+        advantages: Tensor,
+        targets: Tensor,
+        device: torch.device,
+    ) -> TrialTensors:
+        """The trials `s`, collected with `weights`; `advantages` and `targets` [B, T] in the rewards' own units."""
+        mask = torch.from_numpy(s.mask).float()
+
+        def to(x: Tensor) -> Tensor:
+            return x.transpose(0, 1).clone(memory_format=torch.contiguous_format).to(device)
+
+        actions = to(torch.from_numpy(s.actions))
+        behaviour: Distribution
+        if net.discrete:
+            behaviour = Categorical(to(torch.from_numpy(s.extras["logits"])))
+        else:
+            log_std = torch.from_numpy(net.log_std(net_of(weights))).to(device)
+            behaviour = Gaussian(to(torch.from_numpy(s.extras["mean"])), log_std)
+        batch = PPOBatch(
+            actions=actions,
+            behaviour=behaviour,
+            old_log_prob=behaviour.log_prob(actions),
+            advantages=to(standardise(advantages[None], mask[None])[0]),
+            targets=to((targets - float(weights["value.mean"][0])) / float(weights["value.std"][0])),
+            mask=to(mask),
+        )
+        return TrialTensors(to(torch.from_numpy(sequence_inputs(weights, net, s))), batch)
+
+    def __getitem__(self, rows: Tensor) -> TrialTensors:
+        """Some of the trials."""
+        behaviour = type(self.batch.behaviour)(
+            *(x if x.ndim == 1 else x[:, rows] for x in self.batch.behaviour)  # log-std is shared by all
+        )
+        arrays = {name: value[:, rows] for name, value in self.batch._asdict().items() if name != "behaviour"}
+        return TrialTensors(self.inputs[:, rows], PPOBatch(behaviour=behaviour, **arrays))
