@@ -18,6 +18,7 @@ import typer
 from metarl.cli.errors import console as _console
 from metarl.cli.errors import exit_codes as _exit_codes
 from metarl.cli.jobs import jobs_app, submit
+from metarl.cli.sweep import sweep
 from metarl.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 tasks_app = typer.Typer(help="Look at task distributions.", no_args_is_help=True)
 app.add_typer(tasks_app, name="tasks")
+app.command()(sweep)
 app.command()(submit)
 app.add_typer(jobs_app, name="jobs")
 
@@ -70,23 +72,9 @@ def train(
     ] = False,
     local: Local = False,
     address: Address = None,
-    sweep: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=A,B,...", help="compare these values; again for another key")
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="runs of each setting, from seed= on")] = None,
-    asha: Annotated[bool, typer.Option("--asha", help="of a sweep: stop what does worst early")] = False,
-    cpus_per_run: Annotated[int, typer.Option(min=1, help="of a sweep: processors of each run")] = 1,
 ) -> None:
-    """Meta-train what CONFIG describes; with --sweep or --seeds many runs of it side by side, and compare them."""
+    """Meta-train what CONFIG describes."""
     with _exit_codes():
-        if sweep or seeds or asha or cpus_per_run > 1:
-            from metarl.cli.sweep import Request, train_sweep
-
-            if run_dir and "://" in run_dir:
-                raise ConfigError(f"--run-dir {run_dir}: a sweep's is a path")
-            lists, folder = (tuple(overrides or ()), tuple(sweep or ())), Path(run_dir) if run_dir else None
-            train_sweep(Request(config, *lists, seeds, folder, resume, local, address, asha, cpus_per_run))
-            return
         from metarl.config import load_config
         from metarl.runs.remote import local_copy
         from metarl.training.loop import train as run_training
@@ -159,9 +147,9 @@ def evaluate(
     Overrides change how it acts in this evaluation, such as evaluation.context=blank.
     """
     with _exit_codes(), ExitStack() as stack:
-        from metarl.evaluation.evaluate import evaluate as run_evaluation
         from metarl.runs.build import load_run
         from metarl.runs.directory import evaluation_folder
+        from metarl.runs.evaluation import evaluate_run
         from metarl.runs.remote import local_copy
 
         console, name = _console(), _split(split)
@@ -174,17 +162,7 @@ def evaluate(
         with _executors(config, address) as make_executor:
             executor = make_executor(trained.distribution, trained.algorithm.policy)
             try:
-                result = run_evaluation(
-                    executor,
-                    trained.distribution,
-                    trained.algorithm.evaluation_plan(trained.distribution.horizon, config.evaluation.settings),
-                    trained.algorithm.weights(),
-                    split=name,
-                    num_tasks=config.evaluation.num_tasks,
-                    seed=config.seed,
-                    iteration=iteration,
-                    tasks_per_unit=config.training.tasks_per_unit,
-                )
+                result = evaluate_run(trained, executor, name)
             finally:
                 executor.close()
         if overrides:
