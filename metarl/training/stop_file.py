@@ -1,4 +1,4 @@
-"""How runs in other processes are asked to stop: by lines of a file that all of them see."""
+"""Stopping runs in other processes: by lines of a file that all of them see."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class StopFile:
         self._path = path
 
     def clear(self) -> None:
-        """Nobody is to stop; to be called before anybody reads."""
+        """Withdraw all requests; to be called before the runs start."""
         self._path.write_text("")
 
     def stop(self, name: str, signal_number: int) -> None:

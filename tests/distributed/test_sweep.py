@@ -164,7 +164,8 @@ def test_a_directory_with_a_single_run_or_with_other_runs_is_refused(config: Pat
     arguments = ["algorithm.num_streams=3", "--seeds", "2", "--run-dir", "many", "--resume"]
     result = CliRunner().invoke(app, ["sweep", "small.yaml", *arguments])
     assert result.exit_code == 2
-    assert "base-seed7: algorithm.num_streams: 2 -> 3" in result.stderr
+    assert "many/base-seed7 holds a run with another configuration" in result.stderr
+    assert "algorithm.num_streams: 2 -> 3" in result.stderr
 
 
 # --- one run -----------------------------------------------------------------------------------------

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from metarl.config import differences, load_stored_config
 from metarl.distributed.sweep.grid import Setting, all_runs
 from metarl.errors import ConfigError
 from metarl.evaluation.statistics import Interval, seed_ci95, told_from_best
-from metarl.runs.directory import read_records, write_text
+from metarl.runs.directory import check_run, read_records, write_text
 from metarl.runs.outcome import FAILED, STOPPED_EARLY, outcome_of
 
 SUMMARY = "sweep.json"
@@ -133,15 +132,8 @@ def write_summary(root: Path, about: Mapping[str, Any], results: Sequence[Settin
 
 
 def check_directory(root: Path, settings: Sequence[Setting], resume: bool) -> None:
-    """ConfigError where `root` holds something else than this sweep's runs, or any of them and `resume` is off."""
+    """ConfigError where `root` is a run's, holds runs with other configurations, or any and `resume` is off."""
     if (root / "config.yaml").exists():
         raise ConfigError(f"{root} is the directory of a single run: choose another --run-dir")
-    there = {n: c for n, c in all_runs(settings).items() if read_records(root / n / "metrics.jsonl")}
-    if there and not resume:
-        raise ConfigError(f"{root} already holds runs of a sweep: add --resume to go on, or choose another --run-dir")
-    changed = []
-    for name, config in there.items():
-        changed += [f"{name}: {line}" for line in differences(load_stored_config(root / name / "config.yaml"), config)]
-    if changed:
-        lines = "\n  ".join(changed)
-        raise ConfigError(f"{root} holds runs with another configuration: choose another --run-dir, or undo\n  {lines}")
+    for name, config in all_runs(settings).items():
+        check_run(root / name, config, resume)

@@ -49,7 +49,7 @@ _MAX_RESTARTS = 3  # of a trial whose process ends
 
 
 class SavedError(Exception):
-    """Ends Tune's loop: all runs were asked to stop and have saved."""
+    """Ends Tune's loop: a signal has stopped all runs, and they have saved."""
 
 
 class Halving(ASHAScheduler):
@@ -149,17 +149,17 @@ def _name(trial: Any) -> str:
 def _fit(tuner: tune.Tuner, root: Path, stop: StopSource) -> None:
     """`Tuner.fit` in a thread, where Tune installs no signal handlers: the first signal is to save, not to kill."""
     ended: list[Any] = []
+    is_over, is_told = threading.Event(), False
 
     def fit() -> None:
         try:
             ended.append(tuner.fit())
         except BaseException as error:
             ended.append(error)
+        is_over.set()
 
-    thread, is_told = threading.Thread(target=fit, name="metarl-tune", daemon=True), False
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.5)
+    threading.Thread(target=fit, name="metarl-tune", daemon=True).start()
+    while not is_over.wait(0.5):
         if stop.signal_number is not None and not is_told:
             stop_file(root).stop(ALL, stop.signal_number)
             is_told = True
