@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from metarl.distributed.sweep.results import (
     write_summary,
 )
 from metarl.distributed.sweep.trainable import RunLink, stop_file, train_run, train_trial
+from metarl.distributed.sweep.tuner import Halving
 from metarl.errors import ConfigError
 from metarl.report.sweep import save_figure, sweep_figure, sweep_table
 from metarl.rollout.local import LocalExecutor
@@ -251,6 +253,30 @@ def test_a_bug_in_a_run_is_its_outcome_and_its_traceback_is_kept(
 def test_a_directory_that_this_machine_does_not_see_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"does not see .*elsewhere"):
         train_trial({"run": "x"}, {}, tmp_path / "elsewhere", 1, ("", ()))
+
+
+def test_halving_stops_what_is_worse_where_it_is_judged_and_counts_evaluations_of_earlier_sittings(
+    config: Path, tmp_path: Path
+) -> None:
+    arguments = ["training.iterations=9", "algorithm.inner_lr=0.1,0.2,0.3"]
+    runs = all_runs(plan_settings(config, arguments, 1))
+    earlier, worse, better = runs
+    (tmp_path / earlier).mkdir()
+    record = {"kind": "evaluation", "iteration": 1, "env_steps": 1, "return/round0": 0.0, "return/round1": 10.0}
+    (tmp_path / earlier / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    stop_file(tmp_path).clear()
+    halving = Halving(tmp_path, runs)
+    trials = {name: SimpleNamespace(trial_id=name, config={"run": name}) for name in runs}
+    for trial in trials.values():
+        halving.on_trial_add(None, trial)
+    assert halving.on_trial_result(None, trials[worse], {"iteration": 1, "score": 0.0}) == "CONTINUE"  # until saved
+    assert halving.on_trial_result(None, trials[better], {"iteration": 1, "score": 20.0}) == "CONTINUE"
+    assert stop_file(tmp_path).read() == {worse: 15}
+    halving.on_trial_result(None, trials[better], {"iteration": 2, "score": 0.0})  # between the cuts at 1 and 3
+    assert better not in stop_file(tmp_path).read()
+    halving.on_trial_result(None, trials[earlier], {"iteration": 3, "score": 30.0})
+    halving.on_trial_result(None, trials[better], {"iteration": 3, "score": 0.0})
+    assert stop_file(tmp_path).read() == {worse: 15, better: 15}
 
 
 # --- results -----------------------------------------------------------------------------------------
