@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from metarl.cli import config, evaluate, jobs, tasks, train
+from metarl.cli import config, evaluate, jobs, sweep, tasks, train
 from metarl.cli.errors import show_tracebacks
 from metarl.cli.streams import lasting_streams
 
@@ -50,6 +50,7 @@ def _options(
 
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(sweep.sweep)
 app.add_typer(config.config_app, name="config")
 app.add_typer(tasks.tasks_app, name="tasks")
 app.command()(jobs.submit)

@@ -37,14 +37,15 @@ def evaluate(
     local: Local = False,
     address: Address = None,
 ) -> None:
-    """Judge the newest checkpoint of RUN by how it adapts to tasks it has not seen.
+    """Judge the newest checkpoint of RUN by how it adapts to tasks that it has not seen; with --split train, to some
+    that it was trained on.
 
     Overrides change how it acts in this evaluation, such as evaluation.context=blank.
     """
     with exit_codes(), ExitStack() as stack:
-        from metarl.evaluation.evaluate import evaluate as run_evaluation
         from metarl.runs.build import load_run
         from metarl.runs.directory import evaluation_folder
+        from metarl.runs.evaluation import evaluate_run
         from metarl.runs.remote import local_copy
 
         console, name = result_console(), split_of(split)
@@ -57,17 +58,7 @@ def evaluate(
         with executors(config, address) as make_executor:
             executor = make_executor(trained.distribution, trained.algorithm.policy)
             try:
-                result = run_evaluation(
-                    executor,
-                    trained.distribution,
-                    trained.algorithm.evaluation_plan(trained.distribution.horizon, config.evaluation.settings),
-                    trained.algorithm.weights(),
-                    split=name,
-                    num_tasks=config.evaluation.num_tasks,
-                    seed=config.seed,
-                    iteration=iteration,
-                    tasks_per_unit=config.training.tasks_per_unit,
-                )
+                result = evaluate_run(trained, executor, name)
             finally:
                 executor.close()
         if overrides:

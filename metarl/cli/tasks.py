@@ -36,7 +36,10 @@ def list_tasks() -> None:
 def show_tasks(name: DistributionName, options: DistributionOptions = None) -> None:
     """The parameters of a task distribution, their ranges, and what is known about its returns."""
     with exit_codes():
+        from rich.markup import escape
         from rich.table import Table
+
+        from metarl.report.labels import reference_returns
 
         distribution = _distribution(name, options)
         shown = Table(title=f"{distribution.name} (version {distribution.version})", title_justify="left")
@@ -44,15 +47,14 @@ def show_tasks(name: DistributionName, options: DistributionOptions = None) -> N
             shown.add_column(column)
         for p in distribution.parameters:
             test = str(p.test) if p.test else "same" if distribution.splits_coincide else "held out"
-            shown.add_row(p.name, p.unit or "-", str(p.prior), test, str(p.ood or "-"))
+            cells = (p.name, p.unit or "-", str(p.prior), test, str(p.ood or "-"))
+            shown.add_row(*map(escape, cells))  # a unit such as [kg] is no markup
         console = console_of_results()
         console.print(shown)
         console.print(f"horizon {distribution.horizon} steps")
         anchors = distribution.anchors
-        known = {"doing nothing": anchors.nothing, "best task-blind": anchors.task_blind, "expert": anchors.expert}
-        for label, value in known.items():
-            if value is not None:
-                console.print(f"anchor, {label}: {value:g}", highlight=False)
+        for reference in reference_returns(anchors):
+            console.print(f"reference return, {reference.label}: {reference.value:g}", highlight=False)
         if anchors.source:
             console.print(f"({anchors.source})", markup=False, highlight=False)
         if distribution.splits_coincide:
@@ -84,6 +86,8 @@ def check_tasks(name: DistributionName, options: DistributionOptions = None) -> 
             typer.echo(f"{'ok' if result.passed else 'FAILED':<7} {result.name}")
             if not result.passed:
                 typer.echo(f"        {result.message}")
+            for remark in result.remarks:
+                typer.echo(f"        {'warning: ' if remark.is_warning else ''}{remark.text}")
         failed = sum(not result.passed for result in results)
         if failed:
             raise TaskError(f"{name}: {failed} of {len(results)} checks failed")

@@ -13,7 +13,6 @@ from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes, say
 from metarl.cli.executors import executors
 from metarl.cli.options import Address, ConfigName, Local, Overrides, expanded
-from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,23 +32,9 @@ def train(
     ] = False,
     local: Local = False,
     address: Address = None,
-    sweep: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=A,B,...", help="compare these values; again for another key")
-    ] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="runs of each setting, from seed= on")] = None,
-    asha: Annotated[bool, typer.Option("--asha", help="of a sweep: stop what does worst early")] = False,
-    cpus_per_run: Annotated[int, typer.Option(min=1, help="of a sweep: processors of each run")] = 1,
 ) -> None:
-    """Meta-train what a configuration describes; with --sweep or --seeds compare many runs of it side by side."""
+    """Meta-train what a configuration describes."""
     with exit_codes():
-        if sweep or seeds or asha or cpus_per_run > 1:
-            from metarl.cli.sweep import Request, train_sweep
-
-            if run_dir and "://" in run_dir:
-                raise ConfigError(f"--run-dir {run_dir}: a sweep's is a path")
-            lists, folder = (tuple(overrides or ()), tuple(sweep or ())), Path(expanded(run_dir)) if run_dir else None
-            train_sweep(Request(Path(config), *lists, seeds, folder, resume, local, address, asha, cpus_per_run))
-            return
         from metarl.config import load_config
         from metarl.runs.remote import local_copy
         from metarl.training.loop import train as run_training

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import ray
 from ray._private.state import state
+
+from metarl.errors import ConfigError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,3 +40,16 @@ def processors_of_others() -> int:
 def has_gpu() -> bool:
     """Whether any node of the cluster has one."""
     return bool(ray.cluster_resources().get("GPU", 0) >= 1)
+
+
+def require_room(num_cpus: int, num_gpus: int, may_grow: bool) -> None:
+    """ConfigError where no node has what a run takes; a warning only where the cluster `may_grow`."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(node.get("CPU", 0) >= num_cpus and node.get("GPU", 0) >= num_gpus for node in nodes):
+        return
+    there = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
+    problem = f"a run takes {num_cpus} CPU and {num_gpus} GPU on one node, and there is {there}"
+    if not may_grow:
+        advice = "set --cpus-per-run, device=cpu, or executor.num_workers (the processors of a Ray started here)"
+        raise ConfigError(f"{problem}: {advice}")
+    _log.warning("%s: it waits until the cluster has such a node", problem)

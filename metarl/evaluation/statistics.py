@@ -7,17 +7,21 @@ a thousand episodes on five tasks are five observations. Shape letters: K tasks,
     all tasks    `stratified_ci95`     of a finite family: resamples the repeats of each task
     few tasks    `hierarchical_ci95`   resamples tasks, then the repeats of each drawn task
 
+Where trainings are compared the seed is the unit, and there are few of them: `seed_ci95` and `holm` assume normal
+scores instead of resampling, because a bootstrap over five values covers far less than it says.
+
 Sources: percentile bootstrap, Efron (1979); interquartile mean for RL, Agarwal et al. (2021); two-stage resampling
-of nested data, Davison and Hinkley (1997), section 3.8.
+of nested data, Davison and Hinkley (1997), section 3.8; t interval, Student (1908); step-down tests, Holm (1979).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import stdtr, stdtrit
 from scipy.stats import trim_mean
 
 from metarl.errors import MetarlError
@@ -124,6 +128,67 @@ def stratified_ci95(
         _not_empty("stratified_ci95", scores)
         resampled[:, k] = scores[rng.integers(len(scores), size=(num_resamples, len(scores)))].mean(axis=1)
     return _interval(statistic(resampled))
+
+
+def seed_ci95(values: Sequence[float]) -> Interval:
+    """The 95 % interval of the mean of one score per seed: mean -+ t(0.975, n - 1) s / sqrt(n), Student (1908).
+
+    For differences between two settings pass the differences seed by seed. Equal values give an interval of width
+    zero. MetarlError where there are fewer than two values, or one that is not finite.
+    """
+    centre, error, scores = _mean_and_error("seed_ci95", values)
+    half = float(stdtrit(len(scores) - 1, _BOUNDS[1])) * error
+    return centre - half, centre + half
+
+
+def zero_mean_p_value(values: Sequence[float]) -> float:
+    """The two-sided p-value of Student's t test that the mean of one value per seed is zero. Errors: `seed_ci95`."""
+    centre, error, scores = _mean_and_error("zero_mean_p_value", values)
+    if error == 0:
+        return float(centre == 0)
+    return float(2 * stdtr(len(scores) - 1, -abs(centre) / error))
+
+
+def holm(p_values: Sequence[float], level: float, num_hypotheses: int | None = None) -> list[bool]:
+    """Which hypotheses Holm's step-down procedure (1979) rejects: the i-th smallest p-value is compared with
+    level / (num_hypotheses - i + 1), until the first that is not below it.
+
+    The probability of any false rejection is at most `level`. `num_hypotheses` counts those too that the data might
+    have selected instead of the ones given (by default the given ones).
+    """
+    count = len(p_values) if num_hypotheses is None else num_hypotheses
+    rejected = [False] * len(p_values)
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        if p_values[index] > level / (count - rank):
+            break
+        rejected[index] = True
+    return rejected
+
+
+def told_from_best(scores: Sequence[Mapping[int, float]], best: int, level: float) -> list[bool]:
+    """Which settings are worse than the best one, by t tests of the differences paired by seed.
+
+    `scores`: for each setting the score by seed; `best`: the index of the one that the same scores have chosen. Since
+    any of the k (k - 1) / 2 pairs could have been tested, Holm's procedure counts them all: the probability of any
+    false claim is at most `level`, however many settings are equal. Without two common seeds nothing is told.
+    """
+    others = [i for i in range(len(scores)) if i != best]
+    p_values = []
+    for i in others:
+        gaps = [scores[best][seed] - scores[i][seed] for seed in scores[best] if seed in scores[i]]
+        p_values.append(zero_mean_p_value(gaps) if len(gaps) > 1 and np.mean(gaps) > 0 else 1.0)
+    rejected = dict(zip(others, holm(p_values, level, len(scores) * len(others) // 2), strict=True))
+    return [rejected.get(i, False) for i in range(len(scores))]
+
+
+def _mean_and_error(name: str, values: Sequence[float]) -> tuple[float, float, np.ndarray]:
+    """Mean, its standard error, and the values as an array."""
+    scores = np.asarray(values, np.float64)
+    if len(scores) < 2:
+        raise MetarlError(f"{name}: needs the scores of at least two seeds, got {len(scores)}")
+    if not np.isfinite(scores).all():
+        raise MetarlError(f"{name}: scores must be finite, got {scores.tolist()}")
+    return float(scores.mean()), float(scores.std(ddof=1) / math.sqrt(len(scores))), scores
 
 
 def _interval(resampled: Float[np.ndarray, " B"]) -> Interval:

@@ -16,6 +16,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from metarl.errors import MetarlError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -24,7 +26,7 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item], devi
     """[function(item) for item in items], in the items' order whatever the timing. Sequential on a GPU."""
     if device.type != "cpu" or num_processors() == 1:
         return [function(item) for item in items]
-    return list(_pool().map(function, items))
+    return list(_pool(num_processors()).map(function, items))
 
 
 def sum_in_order(parts: Sequence[Tensor]) -> Tensor:
@@ -43,15 +45,35 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@cache
 def num_processors() -> int:
-    """Processors that this process may use."""
+    """Number of threads that this process computes with: by default all processors that it may use."""
+    return _limit or _usable_processors()
+
+
+@contextmanager
+def use_processors(number: int) -> Iterator[None]:
+    """Compute with `number` threads as long as the context lasts, for example because other runs share the machine."""
+    global _limit
+    if number < 1:
+        raise MetarlError(f"use_processors: number = {number}; allowed: 1 or more")
+    former, _limit = _limit, number
+    try:
+        yield
+    finally:
+        _limit = former
+
+
+_limit: int | None = None
+
+
+@cache
+def _usable_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(num_processors(), "metarl-learner", initializer=_single_threaded)
+def _pool(num_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(num_threads, "metarl-learner", initializer=_single_threaded)
 
 
 def _single_threaded() -> None:

@@ -106,13 +106,17 @@ def open_run(path: Path, config: RunConfig, resume: bool) -> Iterator[RunDirecto
 
 def _check(path: Path, config: RunConfig, resume: bool) -> Checkpoint | None:
     """The checkpoint to go on from, None to start afresh."""
-    has_checkpoints = checkpoint.has_checkpoints(path / "checkpoints")
-    has_config = (path / "config.yaml").is_file()
-    if not has_checkpoints and not read_records(path / "metrics.jsonl"):
-        return None  # nothing has happened here yet
+    check_run(path, config, resume)
+    return checkpoint.load_latest(path / "checkpoints") if checkpoint.has_checkpoints(path / "checkpoints") else None
+
+
+def check_run(path: Path, config: RunConfig, resume: bool) -> None:
+    """ConfigError where `path` holds a run and `resume` is off, or a run with another configuration."""
+    if not checkpoint.has_checkpoints(path / "checkpoints") and not read_records(path / "metrics.jsonl"):
+        return  # nothing has happened here yet
     if not resume:
         raise ConfigError(f"{path} already holds a run: add --resume to go on with it, or choose another --run-dir")
-    if not has_config:
+    if not (path / "config.yaml").is_file():
         raise ConfigError(f"{path} holds results but no config.yaml: choose another --run-dir")
     changed = differences(load_stored_config(path / "config.yaml"), config)
     if changed:
@@ -120,7 +124,6 @@ def _check(path: Path, config: RunConfig, resume: bool) -> Checkpoint | None:
         raise ConfigError(
             f"{path} holds a run with another configuration: choose another --run-dir, or undo\n  {lines}"
         )
-    return checkpoint.load_latest(path / "checkpoints") if has_checkpoints else None
 
 
 def read_records(path: Path) -> list[Record]:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from metarl.algorithms.registry import build_algorithm
 from metarl.config import RunConfig
 from metarl.errors import CheckpointError, ConfigError, TrainingError
 from metarl.evaluation.evaluate import evaluate
+from metarl.kernels.parallel import num_processors
 from metarl.rollout import seeds
 from metarl.rollout.executor import Executor
 from metarl.rollout.padding import of_equal_length
@@ -348,7 +348,7 @@ class _Loop:
 def _learner_threads() -> Iterator[None]:
     """All processors this process may use are the learner's while it learns: actors wait meanwhile."""
     before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    torch.set_num_threads(num_processors())
     try:
         yield
     finally:

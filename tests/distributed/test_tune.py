@@ -1,10 +1,12 @@
-"""Work side by side on Ray Tune, and whole sweeps of the command line, on a real Ray."""
+"""Whole sweeps of the command line on a real Ray, which the tests of this folder share."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,18 +16,15 @@ import pytest
 from typer.testing import CliRunner
 
 from metarl.cli.app import app
-from metarl.cli.sweep import _Lines
 from metarl.config import load_config
-from metarl.distributed.actor import Failure
-from metarl.distributed.tune import Halving, Work, run_side_by_side
-from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
+from metarl.runs import checkpoint
 from metarl.runs.directory import read_records
 from metarl.training.loop import train
-from metarl.training.stop import StopRequest
 from tests.run_contents import left_by
 
 pytestmark = pytest.mark.usefixtures("cluster")
+_DEADLINE_S = 600.0
 
 YAML = """
 task_distribution: {name: PointGoal, options: {horizon: 4}}
@@ -34,77 +33,37 @@ training: {iterations: 2, evaluate_every: 1}
 evaluation: {num_tasks: 3}
 device: cpu
 """
-SLOW_TASKS = """
-import time
+TASKS = """
+import os, time
+from pathlib import Path
 from metarl_envs.point import PointGoal
 
-class Slow(PointGoal):
-    name = "Slow"
+class Fated(PointGoal):
+    name = "Fated"
+
+    def __init__(self, horizon=4, fate="fine"):
+        super().__init__(horizon)
+        self.fate = fate
 
     def sample(self, split, n, seed):
-        time.sleep(0.15)
+        if os.getpid() != {pid} and self.fate == "slow":
+            time.sleep(0.15)
+        elif os.getpid() != {pid} and self.fate != "fine" and not Path({folder!r}, self.fate).exists():
+            if self.fate == "fails":
+                raise RuntimeError("a part is missing")
+            Path({folder!r}, self.fate).touch()
+            os._exit(1)
         return super().sample(split, n, seed)
 """
 
 
-def scores(*values: float) -> Callable[[Any], Any]:
-    """Work that reports these, one step each; returns the last step, and whether it was cut."""
-
-    def run(link: Any) -> tuple[int, bool]:
-        for step, value in enumerate(values, start=1):
-            link.judged(step, value)
-            if link.signal_number is not None:
-                return step, link.is_cut
-        return len(values), link.is_cut
-
-    return run
-
-
-def test_works_give_results_failures_and_events_and_a_lost_process_is_started_again(tmp_path: Path) -> None:
-    mark = tmp_path / "was here"
-
-    def dies_once(link: Any) -> str:
-        if not mark.exists():
-            mark.touch()
-            os._exit(1)
-        link.emit(("note", ("again",)))
-        return "survived"
-
-    def fails(link: Any) -> None:
-        raise ConfigError("no such thing")
-
-    events: list[Any] = []
-    works = [Work("dies", dies_once), Work("fails", fails), Work("good", scores(1.0, 2.0))]
-    results = run_side_by_side(works, lambda name, event: events.append((name, event)), StopRequest())
-    failure = results.pop("fails")
-    assert results == {"dies": "survived", "good": (2, False)}
-    assert isinstance(failure, Failure)
-    assert (failure.kind, failure.message) == ("input", "no such thing")
-    assert ("dies", ("note", ("again",))) in events
-
-
-def test_halving_stops_the_worst_right_where_it_is_judged_and_knows_earlier_scores() -> None:
-    halving = Halving(first=1, last=9, earlier={"before": [(1, 10.0), (3, 10.0)]})
-    works = [Work("bad", scores(0.0, 50.0, 50.0)), Work("good", scores(20.0, 20.0, 20.0))]
-    works.append(Work("late", scores(20.0, 20.0, 5.0, 50.0)))
-    results = run_side_by_side(works, lambda name, event: None, StopRequest(), halving)
-    assert results == {"bad": (1, True), "good": (3, False), "late": (3, True)}
-
-
-def test_what_no_node_has_is_refused() -> None:
-    with pytest.raises(ConfigError, match="x wants 1 CPU and 1 GPU on one node, and there is 3 CPU, 0 GPU"):
-        run_side_by_side([Work("x", scores(), num_gpus=1)], lambda name, event: None, StopRequest())
-
-
-# --- whole sweeps ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "fated_tasks", raising=False)
     Path("small.yaml").write_text(YAML)
-    Path("slow_tasks.py").write_text(SLOW_TASKS)
+    Path("fated_tasks.py").write_text(TASKS.format(pid=os.getpid(), folder=str(tmp_path)))
     return tmp_path
 
 
@@ -112,79 +71,100 @@ def metarl_(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
-def test_a_sweep_ends_with_a_table_a_picture_and_ordinary_runs(here: Path) -> None:
-    lists = ["--sweep", "algorithm.inner_lr=0.1,1e-2", "--sweep", "algorithm.outer=ppo,trpo", "--seeds", "2"]
-    result = metarl_("train", "small.yaml", *lists)
-    assert result.exit_code == 0, result.output
-    content = json.loads(Path("runs/small-sweep/sweep.json").read_text())
-    assert [len(s["scores"]) for s in content["settings"]] == [2, 2, 2, 2]
-    assert {run["status"] for s in content["settings"] for run in s["runs"]} == {"done"}
-    assert Path("runs/small-sweep/sweep.png").stat().st_size > 10_000
-    name = "inner_lr=0.01,outer=trpo"
-    assert result.stdout.count(f"{name}-seed1: iteration 2: 3 test tasks, return") == 1
-    assert "2/2" in result.stdout
-    assert "Configuration for experiment" not in result.stdout  # Tune's own
-    assert sorted(path.name for path in Path("runs/small-sweep").iterdir() if path.is_dir()) == sorted(
-        f"inner_lr={lr},outer={outer}-seed{seed}" for lr in (0.1, 0.01) for outer in ("ppo", "trpo") for seed in (0, 1)
-    )
-    run = Path(f"runs/small-sweep/{name}-seed1")
-    overrides = ["algorithm.inner_lr=0.01", "algorithm.outer=trpo", "seed=1", "executor.backend=local"]
-    train(load_config(Path("small.yaml"), overrides), Path("plain"), LocalExecutor)
-    assert left_by(run, 2) == left_by(Path("plain"), 2)
-    assert metarl_("evaluate", str(run), "--local").exit_code == 0
-    before = (run / "metrics.jsonl").stat().st_mtime_ns
-    start = time.monotonic()
-    assert metarl_("train", "small.yaml", *lists, "--resume").exit_code == 0  # nothing is left to do
-    assert (run / "metrics.jsonl").stat().st_mtime_ns == before
-    assert time.monotonic() - start < 30
+def runs_of(folder: str) -> dict[str, dict[str, Any]]:
+    content = json.loads(Path(folder, "sweep.json").read_text())
+    return {run["name"]: run for setting in content["settings"] for run in setting["runs"]}
 
 
-def test_interrupted_it_saves_and_the_command_it_gives_goes_on_exactly(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    show = _Lines.show
-
-    def interrupt(lines: _Lines, name: str, event: Any) -> None:
-        show(lines, name, event)
-        if event[0] == "evaluation" and not Path("told").exists():
-            Path("told").touch()
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(_Lines, "show", interrupt)
-    overrides = ["task_distribution={name: 'slow_tasks:Slow'}", "training.iterations=12"]
-    arguments = ["train", "small.yaml", *overrides, "training.evaluate_every=12", "--seeds", "3", "--run-dir", "s"]
-    result = metarl_(*arguments)
-    assert result.exit_code == 130, result.output
-    assert "stopped by SIGINT: 0 of 3 runs have ended, the others are saved" in result.stderr
-    assert "--seeds 3 --run-dir s --resume" in result.stderr
-    reached = [len(read_records(path)) - 1 for path in Path("s").glob("*/metrics.jsonl")]
-    assert 0 < max(reached) < 12
-
-    result = metarl_(*arguments, "--resume")
-    assert result.exit_code == 0, result.output
-    train(load_config(Path("small.yaml"), [*overrides, "training.evaluate_every=12"]), Path("plain"), LocalExecutor)
-    assert left_by(Path("s/base-seed0"), 12) == left_by(Path("plain"), 12)
-    (setting,) = json.loads(Path("s/sweep.json").read_text())["settings"]
-    assert [run["iteration"] for run in setting["runs"]] == [12] * 3
-
-
-def test_a_run_that_fails_leaves_the_others_alone_and_is_named_with_its_reason(here: Path) -> None:
-    result = metarl_("train", "small.yaml", "--sweep", "algorithm.inner_lr=0.1,1e300", "--run-dir", "s")
+def test_runs_are_ordinary_ones_a_lost_process_starts_again_and_a_failure_leaves_the_others_alone() -> None:
+    name, fate = "task_distribution.name=fated_tasks:Fated", "task_distribution.options.fate"
+    given = ["small.yaml", name, f"{fate}=fine,dies,fails", "--run-dir", "s"]
+    result = metarl_("sweep", *given)
     assert result.exit_code == 1, result.output
-    assert "error: inner_lr=1e+300-seed0 failed: " in result.stderr
+    assert "fate=dies-seed0: its process has ended: it is started again" in result.stdout
+    assert "error: fate=fails-seed0 failed: RuntimeError: a part is missing" in result.stderr
     assert "Traceback" not in result.output
-    good, bad = json.loads(Path("s/sweep.json").read_text())["settings"]
-    assert (good["runs"][0]["status"], good["is_best"], bad["runs"][0]["status"]) == ("done", True, "failed")
-    assert bad["runs"][0]["error"] in result.stderr
+    assert result.stdout.count("fate=fine-seed0: iteration 2: 3 test tasks, return") == 1
+    assert "1 failed" in result.stdout
+    statuses = {name: run["status"] for name, run in runs_of("s").items()}
+    assert statuses == {"fate=fine-seed0": "done", "fate=dies-seed0": "done", "fate=fails-seed0": "failed"}
+    assert Path("s/sweep.png").stat().st_size > 10_000
 
+    overrides = [name, f"{fate}=fine", "executor.backend=local"]
+    train(load_config(Path("small.yaml"), overrides), Path("plain"), LocalExecutor)
+    assert left_by(Path("s/fate=fine-seed0"), 2) == left_by(Path("plain"), 2)
+    assert metarl_("evaluate", "s/fate=fine-seed0", "--local").exit_code == 0
+    longer = [name, f"{fate}=dies", "training.iterations=3", "--local", "--resume", "--run-dir", "s/fate=dies-seed0"]
+    assert metarl_("train", "small.yaml", *longer).exit_code == 0
 
-def test_asha_marks_what_it_stops(here: Path) -> None:
-    arguments = ["train", "small.yaml", "training.iterations=9", "--asha", "--run-dir", "s"]
-    result = metarl_(*arguments, "--sweep", "algorithm.inner_lr=0.05,0.1,0.2")
+    Path("fails").touch()  # the missing part
+    before = Path("s/fate=fine-seed0/metrics.jsonl").stat().st_mtime_ns
+    result = metarl_("sweep", *given, "--resume")
     assert result.exit_code == 0, result.output
-    runs = [run for s in json.loads(Path("s/sweep.json").read_text())["settings"] for run in s["runs"]]
-    stopped = [run for run in runs if run["status"] == "stopped early"]
-    assert {run["status"] for run in runs} <= {"done", "stopped early"}
-    assert {run["iteration"] for run in stopped} <= {1, 3}
-    assert all(run["iteration"] == 9 for run in runs if run["status"] == "done")
+    assert "2 ended already" in result.stdout
+    assert runs_of("s")["fate=fails-seed0"]["status"] == "done"
+    assert Path("s/fate=fine-seed0/metrics.jsonl").stat().st_mtime_ns == before
+
+
+def stop_when(condition: Callable[[], bool], number: signal.Signals) -> threading.Thread:
+    """Send this process a signal, which is handled in its main thread, once `condition` holds."""
+
+    def watch() -> None:
+        end = time.monotonic() + _DEADLINE_S
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.1)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def iterations_of(pattern: str) -> list[int]:
+    return [read_records(path)[-1]["iteration"] for path in Path().glob(pattern) if read_records(path)]
+
+
+def test_stopped_by_signals_it_saves_and_the_command_it_gives_goes_on_exactly() -> None:
+    slow = ["task_distribution.name=fated_tasks:Fated", "task_distribution.options.fate=slow"]
+    overrides = [*slow, "training.iterations=12", "training.evaluate_every=12"]
+    given = ["sweep", "small.yaml", *overrides, "--seeds", "4", "--run-dir", "s"]
+    watcher = stop_when(lambda: sum(i > 0 for i in iterations_of("s/*/metrics.jsonl")) >= 2, signal.SIGTERM)
+    result = metarl_(*given)
+    watcher.join(_DEADLINE_S)
+    assert result.exit_code == 143, result.output
+    assert "of 4 runs have ended, the others are saved" in result.stderr
+    assert "stopped by SIGTERM" in result.stderr
+    assert "--seeds 4 --run-dir s --resume" in result.stderr
+    reached = {path.parent.name: read_records(path)[-1]["iteration"] for path in Path().glob("s/*/metrics.jsonl")}
+    assert {name: checkpoint.load_latest(Path("s", name, "checkpoints")).iteration for name in reached} == reached
+    assert min(reached.values()) < 12
+
+    watcher = stop_when(lambda: sum(iterations_of("s/*/metrics.jsonl")) >= sum(reached.values()) + 3, signal.SIGINT)
+    result = metarl_(*given, "--resume")
+    watcher.join(_DEADLINE_S)
+    assert result.exit_code == 130, result.output
+
+    result = metarl_(*given, "--resume")
+    assert result.exit_code == 0, result.output
+    train(load_config(Path("small.yaml"), overrides), Path("plain"), LocalExecutor)
+    assert left_by(Path("s/base-seed0"), 12) == left_by(Path("plain"), 12)
+    assert {run["iteration"] for run in runs_of("s").values()} == {12}
+
+
+def test_halving_stops_the_worse_early_and_what_was_evaluated_earlier_counts() -> None:
+    given = ["sweep", "small.yaml", "training.iterations=9", "--asha", "--run-dir", "s", "--cpus-per-run", "3"]
+    given.append("algorithm.inner_lr=0.3,0.1,1e-6")  # one after the other: the first is never worse than others so far
+    result = metarl_(*given)
+    assert result.exit_code == 0, result.output
+    runs = runs_of("s")
+    stopped = {name: run for name, run in runs.items() if run["status"] == "stopped early"}
+    assert {run["status"] for run in runs.values()} <= {"done", "stopped early"}
+    assert {run["iteration"] for run in stopped.values()} <= {1, 3}
+    assert all(run["iteration"] == 9 for run in runs.values() if run["status"] == "done")
     assert ("stopped early, at iteration" in result.stdout) == bool(stopped)
+
+
+def test_what_no_node_has_is_refused() -> None:
+    result = metarl_("sweep", "small.yaml", "--seeds", "2", "--cpus-per-run", "4")
+    assert result.exit_code == 2, result.output
+    assert "a run takes 4 CPU and 0 GPU on one node, and there is 3 CPU, 0 GPU" in result.stderr

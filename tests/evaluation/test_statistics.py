@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 from metarl.errors import MetarlError
-from metarl.evaluation.statistics import bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean, stratified_ci95
+from metarl.evaluation.statistics import (
+    bootstrap_ci95,
+    cvar,
+    hierarchical_ci95,
+    holm,
+    iqm,
+    mean,
+    seed_ci95,
+    stratified_ci95,
+    zero_mean_p_value,
+)
 
 
 def test_mean_is_over_the_last_axis() -> None:
@@ -150,3 +160,41 @@ def test_stratified_interval_covers_the_mean_of_unlike_tasks_at_its_nominal_rate
 
 def test_stratified_interval_has_no_width_where_repeats_agree_however_far_the_tasks_lie_apart() -> None:
     assert stratified_ci95([np.full(3, 2.0), np.full(8, 4.0)], mean, 0) == (3.0, 3.0)
+
+
+def test_the_interval_over_seeds_is_student_s() -> None:
+    # mean 2, s = 1, n = 3, t(0.975, 2) = 4.302653: half is 4.302653 / sqrt(3) = 2.484138
+    assert seed_ci95([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-5)
+    assert seed_ci95([5.0, 5.0]) == (5.0, 5.0)
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3, 5, 10])
+def test_the_interval_over_seeds_covers_the_mean_as_often_as_it_says(num_seeds: int) -> None:
+    scores = np.random.default_rng(0).normal(3.0, 2.0, size=(2000, num_seeds))
+    intervals = [seed_ci95(values.tolist()) for values in scores]
+    assert 0.93 <= np.mean([low <= 3.0 <= high for low, high in intervals]) <= 0.97
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [([1.0], "at least two"), ([], "at least two"), ([1, np.nan], "finite")]
+)
+def test_an_interval_over_seeds_needs_two_finite_scores(values: list[float], message: str) -> None:
+    with pytest.raises(MetarlError, match=message):
+        seed_ci95(values)
+
+
+def test_the_p_value_is_the_level_whose_interval_ends_at_zero() -> None:
+    low, _ = seed_ci95([1.0, 2.0, 4.0])
+    assert zero_mean_p_value([1.0 - low, 2.0 - low, 4.0 - low]) == pytest.approx(0.05)
+    assert zero_mean_p_value([-1.0, 1.0]) == 1.0
+    assert (zero_mean_p_value([0.0, 0.0]), zero_mean_p_value([2.0, 2.0])) == (1.0, 0.0)
+
+
+def test_holm_compares_each_p_value_with_its_share_and_stops_at_the_first_that_is_above() -> None:
+    # sorted 0.01 <= 0.05 / 3, 0.02 <= 0.05 / 2, 0.06 > 0.05 / 1
+    assert holm([0.06, 0.01, 0.02], 0.05) == [False, True, True]
+    # 0.03 > 0.05 / 2 ends it, although 0.04 <= 0.05 / 1
+    assert holm([0.04, 0.03], 0.05) == [False, False]
+    # as the only one given of four: 0.02 > 0.05 / 4
+    assert holm([0.02], 0.05, num_hypotheses=4) == [False]
+    assert holm([], 0.05) == []

@@ -1,32 +1,32 @@
-"""What came of a sweep's runs: read from their folders, summed up over seeds, written to sweep.json.
+"""What came of a sweep's runs: read from their directories, compared over seeds, written to sweep.json.
 
-The seed is the unit of every interval here: how another training of the same setting would have ended. The score of
-a run is its mean return on held-out tasks in the last round, after adaptation, at its last evaluation.
+The seed is the unit of every interval: how another training of the same setting would have ended. The score of a run
+is its mean return on held-out tasks in the last round, after adaptation, at its last evaluation.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metarl.distributed.sweep.grid import Plan, PlannedRun, Setting
-from metarl.distributed.sweep.work import STOPPED_EARLY, SUMMARY, outcome_of, returns_of
-from metarl.evaluation.statistics import Interval, bootstrap_ci95, iqm, mean
-from metarl.runs.directory import read_records, write_text
+from metarl.distributed.sweep.grid import Setting, all_runs
+from metarl.errors import ConfigError
+from metarl.evaluation.statistics import Interval, seed_ci95, told_from_best
+from metarl.runs.directory import check_run, read_records, write_text
+from metarl.runs.outcome import FAILED, STOPPED_EARLY, outcome_of
 
-FAILED, UNFINISHED, WAITING = "failed", "unfinished", "not started"
-_IQM_FROM = 4  # seeds; with fewer it is the mean
-_BOOTSTRAP_SEED = 0
+SUMMARY = "sweep.json"
+_LEVEL = 0.02  # probability of any false claim in one sweep
 
 
 @dataclass(frozen=True)
 class Point:
-    """One evaluation during training: mean returns in the first and the last round."""
+    """One evaluation: mean returns in the first and the last round."""
 
     iteration: int
     env_steps: int
@@ -36,146 +36,104 @@ class Point:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run. `status`: done, time limit, stopped early, failed (`error` says why), unfinished or not started.
-
-    `returns`: mean return of each round at the end, None where the run has not ended.
-    """
+    """One run. `status`: done, time limit, stopped early, failed (`error` says why), unfinished or not started;
+    `before` and `score`: mean return before and after adaptation at its end, None where it has none."""
 
     name: str
     seed: int
     status: str
     error: str | None
     iteration: int
-    env_steps: int
-    returns: tuple[float, ...] | None
+    before: float | None
+    score: float | None
     curve: tuple[Point, ...]
-
-    @property
-    def score(self) -> float | None:
-        """The return after adaptation; None where the run has not ended or has failed."""
-        return self.returns[-1] if self.returns and self.status != FAILED else None
 
 
 @dataclass(frozen=True)
 class SettingResult:
-    """One setting over its seeds. Without any score `mean` is None; with one `ci95` is, with fewer than 4 `iqm`."""
+    """One setting over its seeds. `is_rival`: these seeds do not tell it from the best."""
 
-    setting: Setting
+    name: str
+    values: Mapping[str, Any]
     runs: tuple[RunResult, ...]
-    mean: float | None
-    ci95: Interval | None
-    iqm: float | None
     is_best: bool = False
+    is_rival: bool = False
 
     @property
-    def scores(self) -> tuple[float, ...]:
-        return tuple(run.score for run in self.runs if run.score is not None)
+    def scores(self) -> dict[int, float]:
+        """By seed, of the runs that have ended."""
+        return {run.seed: run.score for run in self.runs if run.score is not None}
+
+    @property
+    def mean(self) -> float | None:
+        return float(np.mean(list(self.scores.values()))) if self.scores else None
+
+    @property
+    def ci95(self) -> Interval | None:
+        """Of the mean; None with fewer than two scores."""
+        return seed_ci95(list(self.scores.values())) if len(self.scores) > 1 else None
 
     def count(self, status: str) -> int:
         return sum(run.status == status for run in self.runs)
 
 
-def read_results(root: Path, plan: Plan, errors: Mapping[str, str]) -> list[SettingResult]:
-    """What the folders below `root` hold, in the plan's order; `errors` by run: why it failed."""
-    results = []
-    for setting in plan.settings:
-        runs = tuple(read_run(root / run.name, run, errors.get(run.name)) for run in plan.runs_of(setting))
-        results.append(summarise(setting, runs))
-    return mark_best(results)
+def read_results(root: Path, settings: Sequence[Setting]) -> list[SettingResult]:
+    """What the directories below `root` hold."""
+    runs = [tuple(read_run(root / name, config.seed) for name, config in s.runs.items()) for s in settings]
+    return compare([SettingResult(s.name, s.values, of_it) for s, of_it in zip(settings, runs, strict=True)])
 
 
-def read_run(folder: Path, run: PlannedRun, error: str | None) -> RunResult:
-    """One run's folder, whatever state it is in."""
-    records = read_records(folder / "metrics.jsonl")
-    points = tuple(
-        Point(r["iteration"], r["env_steps"], returns_of(r)[0], returns_of(r)[-1])
-        for r in records
-        if r["kind"] == "evaluation" and r["split"] == run.config.evaluation.split
-    )
-    outcome = outcome_of(folder) if error is None else None
-    if outcome is not None:
-        returns, iteration, env_steps = tuple(outcome["returns"]), outcome["iteration"], outcome["env_steps"]
-        if not points or points[-1].iteration < iteration:
-            points += (Point(iteration, env_steps, returns[0], returns[-1]),)
-        return RunResult(run.name, run.seed, outcome["reason"], None, iteration, env_steps, returns, points)
-    status = FAILED if error is not None else UNFINISHED if records else WAITING
-    last = records[-1] if records else {"iteration": 0, "env_steps": 0}
-    return RunResult(run.name, run.seed, status, error, last["iteration"], last["env_steps"], None, points)
+def read_run(folder: Path, seed: int) -> RunResult:
+    """One run's directory, whatever state it is in."""
+    records, outcome = read_records(folder / "metrics.jsonl"), outcome_of(folder) or {}
+    curve = [point_of(record) for record in records if record["kind"] == "evaluation"]
+    ends: Sequence[Any] = outcome.get("returns", (None,))
+    if "returns" in outcome and (not curve or curve[-1].iteration < outcome["iteration"]):
+        curve.append(Point(outcome["iteration"], outcome["env_steps"], ends[0], ends[-1]))
+    status = outcome.get("reason", "unfinished" if records else "not started")
+    last: Mapping[str, Any] = {"iteration": 0, "error": None, **(records[-1] if records else {}), **outcome}
+    return RunResult(folder.name, seed, status, last["error"], last["iteration"], ends[0], ends[-1], tuple(curve))
 
 
-def summarise(setting: Setting, runs: Sequence[RunResult]) -> SettingResult:
-    """Mean of the scores, the 95 % bootstrap interval of it over seeds, the interquartile mean."""
-    scores = np.array([run.score for run in runs if run.score is not None])
-    return SettingResult(
-        setting,
-        tuple(runs),
-        float(mean(scores)) if len(scores) else None,
-        bootstrap_ci95(scores, mean, _BOOTSTRAP_SEED) if len(scores) > 1 else None,
-        float(iqm(scores)) if len(scores) >= _IQM_FROM else None,
-    )
+def point_of(record: Mapping[str, Any]) -> Point:
+    """The returns in an evaluation's record of metrics.jsonl."""
+    returns = [value for name, value in record.items() if name.startswith("return/round")]
+    return Point(record["iteration"], record["env_steps"], returns[0], returns[-1])
 
 
-def mark_best(results: Sequence[SettingResult]) -> list[SettingResult]:
-    """The results with the highest mean marked, among settings of which a run was trained to its end."""
-    trained = [r for r in results if r.mean is not None and len(r.scores) > r.count(STOPPED_EARLY)]
-    best = max(trained, key=lambda r: r.mean if r.mean is not None else 0.0, default=None)
-    return [
-        SettingResult(r.setting, r.runs, r.mean, r.ci95, r.iqm, is_best=r is best and len(results) > 1) for r in results
-    ]
-
-
-def rivals(results: Sequence[SettingResult]) -> list[str]:
-    """Names of the settings that these seeds do not tell from the best one: the 95 % interval of the difference,
-    paired by seed, holds zero, or there are fewer than two seeds to pair."""
-    best = next((r for r in results if r.is_best), None)
-    if best is None:
-        return []
-    return [r.setting.name for r in results if r is not best and r.scores and not _is_better(best, r)]
-
-
-def _is_better(a: SettingResult, b: SettingResult) -> bool:
-    scores_a, scores_b = ({run.seed: run.score for run in r.runs if run.score is not None} for r in (a, b))
-    gaps = np.array([scores_a[seed] - scores_b[seed] for seed in scores_a if seed in scores_b])
-    return len(gaps) > 1 and bootstrap_ci95(gaps, mean, _BOOTSTRAP_SEED)[0] > 0
+def compare(results: Sequence[SettingResult]) -> list[SettingResult]:
+    """Marks the best setting (highest mean, among those of which a run was trained to its end) and its rivals."""
+    scored = [r for r in results if r.scores]
+    trained = [r for r in scored if len(r.scores) > r.count(STOPPED_EARLY)]
+    best = max(trained, key=lambda r: r.mean or 0.0, default=None)
+    if best is None or len(results) < 2:
+        return list(results)
+    told = told_from_best([r.scores for r in scored], scored.index(best), _LEVEL)
+    rivals = [r.name for r, is_told in zip(scored, told, strict=True) if r is not best and not is_told]
+    return [replace(r, is_best=r is best, is_rival=r.name in rivals) for r in results]
 
 
 def common_curve(runs: Sequence[RunResult]) -> list[tuple[float, float, Interval | None]]:
     """(mean environment steps, mean return after adaptation, its 95 % interval over seeds) at every iteration that
     all runs were evaluated at: a mean over those that were left would rise where a bad one ends."""
     curves = [{point.iteration: point for point in run.curve} for run in runs if run.curve and run.status != FAILED]
-    if not curves:
-        return []
-    common = sorted(set.intersection(*(set(curve) for curve in curves)))
     rows = []
-    for iteration in common:
-        points = [curve[iteration] for curve in curves]
-        after = np.array([point.after for point in points])
-        interval = bootstrap_ci95(after, mean, _BOOTSTRAP_SEED) if len(after) > 1 else None
-        rows.append((float(np.mean([point.env_steps for point in points])), float(mean(after)), interval))
+    for iteration in sorted(set.intersection(*map(set, curves))) if curves else ():
+        steps, after = zip(*((curve[iteration].env_steps, curve[iteration].after) for curve in curves), strict=True)
+        rows.append((float(np.mean(steps)), float(np.mean(after)), seed_ci95(after) if len(after) > 1 else None))
     return rows
 
 
 def write_summary(root: Path, about: Mapping[str, Any], results: Sequence[SettingResult]) -> None:
     """sweep.json: `about` and all numbers, replaced in one step."""
-    close = rivals(results)
-    settings = [
-        {
-            "name": r.setting.name,
-            "values": dict(r.setting.values),
-            "is_best": r.is_best,
-            "is_rival_of_best": r.setting.name in close,
-            "mean": r.mean,
-            "ci95": r.ci95,
-            "iqm": r.iqm,
-            "scores": r.scores,
-            "num_stopped_early": r.count(STOPPED_EARLY),
-            "num_failed": r.count(FAILED),
-            "curve": [
-                {"env_steps": steps, "mean": value, "ci95": interval} for steps, value, interval in common_curve(r.runs)
-            ],
-            "runs": [{**asdict(run), "score": run.score} for run in r.runs],
-        }
-        for r in results
-    ]
+    settings = [{**asdict(r), "mean": r.mean, "ci95": r.ci95, "curve": common_curve(r.runs)} for r in results]
     content = {**about, "score": "mean return after adaptation, last evaluation", "settings": settings}
     write_text(root / SUMMARY, json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+
+def check_directory(root: Path, settings: Sequence[Setting], resume: bool) -> None:
+    """ConfigError where `root` is a run's, holds runs with other configurations, or any and `resume` is off."""
+    if (root / "config.yaml").exists():
+        raise ConfigError(f"{root} is the directory of a single run: choose another --run-dir")
+    for name, config in all_runs(settings).items():
+        check_run(root / name, config, resume)
