@@ -259,6 +259,7 @@ def list_tasks() -> None:
 def show_tasks(name: Annotated[str, typer.Argument(metavar="NAME_OR_module:attr")], options: Options = None) -> None:
     """The parameters of a task distribution, their ranges, and what is known about its returns."""
     with _exit_codes():
+        from rich.markup import escape
         from rich.table import Table
 
         distribution = _distribution(name, options)
@@ -267,7 +268,8 @@ def show_tasks(name: Annotated[str, typer.Argument(metavar="NAME_OR_module:attr"
             shown.add_column(column)
         for p in distribution.parameters:
             test = str(p.test) if p.test else "same" if distribution.splits_coincide else "held out"
-            shown.add_row(p.name, p.unit or "-", str(p.prior), test, str(p.ood or "-"))
+            cells = (p.name, p.unit or "-", str(p.prior), test, str(p.ood or "-"))
+            shown.add_row(*map(escape, cells))  # a unit such as [kg] is no markup
         console = _console()
         console.print(shown)
         console.print(f"horizon {distribution.horizon} steps")
@@ -307,6 +309,8 @@ def check_tasks(name: Annotated[str, typer.Argument(metavar="NAME_OR_module:attr
             typer.echo(f"{'ok' if result.passed else 'FAILED':<7} {result.name}")
             if not result.passed:
                 typer.echo(f"        {result.message}")
+            for remark in result.remarks:
+                typer.echo(f"        {'warning: ' if remark.is_warning else ''}{remark.text}")
         failed = sum(not result.passed for result in results)
         if failed:
             raise TaskError(f"{name}: {failed} of {len(results)} checks failed")
