@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from metarl.errors import EnvironmentFault, TaskError
 from metarl.plugins import describe
-from metarl.tasks.check.contract import ENVIRONMENT_CHECKS, check_gymnasium_api, check_shapes
+from metarl.tasks.check.contract import ENVIRONMENT_CHECKS, check_environments_run
 from metarl.tasks.check.description import DESCRIPTION_CHECKS
 from metarl.tasks.check.drawing import check_drawing
 from metarl.tasks.check.effects import EFFECT_CHECKS
@@ -25,15 +25,13 @@ __all__ = ["CHECKS", "CheckResult", "Remark", "check_distribution", "quick_check
 Check = Callable[[TaskDistribution], list[Remark] | None]
 CHECKS: tuple[Check, ...] = (
     *DESCRIPTION_CHECKS,
-    check_shapes,
-    check_gymnasium_api,
+    check_environments_run,
     *ENVIRONMENT_CHECKS,
     *EFFECT_CHECKS,
     check_observations,
     check_time_limits,
     check_drawing,
 )
-_DECISIVE = (check_shapes, check_gymnasium_api)  # where one fails, no environment can be looked at any further
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def check_distribution(distribution: TaskDistribution) -> list[CheckResult]:
     results = []
     for check in CHECKS:
         results.append(_run(check, distribution))
-        if check in _DECISIVE and not results[-1].passed:
+        if check is check_environments_run and not results[-1].passed:
             break
     return results
 

@@ -29,6 +29,13 @@ from metarl.tasks.environment import CheckedEnv
 from metarl.tasks.task import Task
 
 
+def check_environments_run(distribution: TaskDistribution) -> None:
+    """Environments of several tasks are built, reset and stepped."""
+    batch = distribution.make_batch(some_tasks(distribution))
+    rollout(batch, steps=2)
+    batch.close()
+
+
 def check_gymnasium_api(distribution: TaskDistribution) -> None:
     """A single environment passes Gymnasium's own checker."""
     task = some_tasks(distribution)[0]
@@ -174,6 +181,8 @@ def check_finished_stay_finished(distribution: TaskDistribution) -> None:
 
 
 ENVIRONMENT_CHECKS: tuple[Callable[[TaskDistribution], None], ...] = (
+    check_gymnasium_api,
+    check_shapes,
     check_finite,
     check_determinism,
     check_reset_keeps_task,
