@@ -132,7 +132,10 @@ def test_spaces_are_bounded_unless_stated() -> None:
     ("space", "says"),
     [
         (Box(-1, 1, (0,)), "the action space has no dimension"),
-        (Box(np.array([-1, 0.5], np.float32), np.array([1, 0.5], np.float32)), r"action dimension 1 has low 0\.5 and high 0\.5"),
+        (
+            Box(np.array([-1, 0.5], np.float32), np.array([1, 0.5], np.float32)),
+            r"action dimension 1 has low 0\.5 and high 0\.5",
+        ),
         (Box(-1, 1, (2, 3)), "must be a flat Box vector"),
         (MultiDiscrete([3, 4]), r"must be Box or Discrete, got MultiDiscrete\(\[3 4\]\)"),
         (Dict({"arm": Box(-1, 1, (2,))}), "must be Box or Discrete, got Dict"),
