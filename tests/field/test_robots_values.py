@@ -38,9 +38,9 @@ def test_numbers_of_any_kind_become_floats_and_tuples_that_json_can_hold(values,
 @pytest.mark.parametrize("value", ["reach", None, [[1.0, 2.0]], float("nan"), np.inf, 1j, (), {"a": 1}])
 def test_what_is_no_number_is_refused_with_the_parameters_name(value) -> None:
     """Strings, None, nested lists, not finite."""
-    with pytest.raises(TaskError, match="parameter 'p' = .*allowed are finite numbers"):
+    with pytest.raises(TaskError, match=r"parameter 'p' = .*allowed are finite numbers"):
         Parameter("p", Choice((value, value)))
-    with pytest.raises(TaskError, match="parameter 'p' = .*allowed are finite numbers"):
+    with pytest.raises(TaskError, match=r"parameter 'p' = .*allowed are finite numbers"):
         Task.of("Carts", {"p": value})
 
 
