@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium
@@ -21,7 +23,8 @@ BACKENDS = ["mujoco", pytest.param("mjbatch", marks=pytest.mark.skipif(not mjbat
 MASS = Parameter("mass", LogUniform(0.02, 2.0), "kg")
 MODEL = """<mujoco>
   <option timestep="0.02" integrator="Euler"/>
-  <worldbody><body pos="0 0 1"><joint name="j" type="slide" axis="1 0 0"/><geom type="sphere" size=".1" mass="1"/></body>
+  <worldbody>
+    <body pos="0 0 1"><joint name="j" type="slide" axis="1 0 0"/><geom type="sphere" size=".1" mass="1"/></body>
     <body name="target" mocap="true" pos="0 0 1"><geom type="sphere" size=".05" contype="0" conaffinity="0"/></body>
   </worldbody>
   <actuator>ACTUATOR</actuator>
@@ -160,22 +163,28 @@ def test_actuators_that_can_do_nothing_are_refused_by_name(tmp_path: Path, actua
         family.make_batch([family.task(mass=1.0)])
 
 
-def test_a_model_is_looked_for_beside_the_file_that_names_it(tmp_path: Path) -> None:
+def test_a_model_is_looked_for_beside_the_file_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before Gymnasium's models, and with a dot in front never among those."""
-    beside = model_file(Path(__file__).parent, name="half_cheetah.xml")
-    try:
-        for name in ("half_cheetah.xml", "./half_cheetah.xml", Path("half_cheetah.xml")):
-            assert slider(name).model().nq == 1
-    finally:
-        beside.unlink()
-    assert slider("half_cheetah.xml").model().nq == 9
-    folder = Path(__file__).parent
+    folder = tmp_path / "robots"
+    folder.mkdir()
+    plugin = ModuleType("robot_plugin")
+    plugin.__file__ = str(folder / "robot_plugin.py")
+    monkeypatch.setitem(sys.modules, "robot_plugin", plugin)
+
+    def family(xml: Any) -> Slider:
+        return type("Slider", (Slider,), {"xml": xml, "__module__": "robot_plugin"})()
+
+    beside = model_file(folder, name="half_cheetah.xml")
+    for name in ("half_cheetah.xml", "./half_cheetah.xml", Path("half_cheetah.xml")):
+        assert family(name).model().nq == 1
+    beside.unlink()
+    assert family("half_cheetah.xml").model().nq == 9
     with pytest.raises(TaskError, match=rf"'./half_cheetah.xml' is not found; looked at {folder}/half_cheetah.xml$"):
-        slider("./half_cheetah.xml").model()
+        family("./half_cheetah.xml").model()
     with pytest.raises(TaskError, match=rf"looked at {folder}/myrobot.xml, .*gymnasium.*myrobot.xml"):
-        slider("myrobot.xml").model()
+        family("myrobot.xml").model()
     with pytest.raises(TaskError, match=rf"looked at {Path.home()}/myrobot.xml$"):
-        slider("~/myrobot.xml").model()
+        family("~/myrobot.xml").model()
 
 
 def test_a_model_that_does_not_compile_is_told_with_its_path(tmp_path: Path) -> None:

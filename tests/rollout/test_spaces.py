@@ -133,7 +133,7 @@ def test_spaces_are_bounded_unless_stated() -> None:
     [
         (Box(-1, 1, (0,)), "the action space has no dimension"),
         (
-            Box(np.array([-1, 0.5], np.float32), np.array([1, 0.5], np.float32)),
+            Box(np.float32([-1, 0.5]), np.float32([1, 0.5])),
             r"action dimension 1 has low 0\.5 and high 0\.5",
         ),
         (Box(-1, 1, (2, 3)), "must be a flat Box vector"),
