@@ -23,8 +23,8 @@ import torch
 from metarl.algorithms.maml.learner import MAML, Config
 from metarl.algorithms.tensors import RoundTensors
 from metarl.distributed import RayExecutor, connect
-from metarl.rollout.collect import env_action_map
 from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import env_action_map
 from metarl.rollout.types import TrialBatch
 from metarl.tasks import TaskDistribution, load_distribution
 from metarl.tasks.mujoco import MujocoBatch

@@ -45,6 +45,7 @@ from metarl.runs import checkpoint
 from metarl.runs.build import distribution_of, identity_of, restore, spaces_of
 from metarl.runs.directory import Record, RunDirectory, open_run
 from metarl.tasks import Task, TaskDistribution
+from metarl.training.precheck import precheck
 from metarl.training.progress import ProgressReporter, SilentReporter
 from metarl.training.stop import StopRequest, StopSource, stop_signals
 
@@ -86,6 +87,7 @@ def train(
     iteration is checkpointed in every case but the last.
     """
     distribution, algorithm = prepare(config, resolve_device(config.device))
+    precheck(distribution, config.executor.unit_deadline_s)
     with open_run(run_dir, config, resume) as run, _learner_threads():
         if run.restored:
             restore(run.restored, distribution, algorithm)

@@ -94,10 +94,10 @@ class Raises(Walk):
     [
         (ChangesTask, "reset keeps task", "after `reset` the environment behaves as another task"),
         (NanReward, "finite", "reward is not finite at step 0"),
-        (WrongShape, "shapes", "observation has shape (3,), its space says (1,)"),
+        (WrongShape, "environments run", "observation has shape (3,), its space says (1,)"),
         (IgnoresSeed, "determinism", "two different episodes"),
-        (IgnoresTask, "tasks differ", "parameters have no effect"),
-        (Raises, "finite", "ZeroDivisionError: motor on fire"),
+        (IgnoresTask, "parameters", "parameter 'goal' has no effect"),
+        (Raises, "environments run", "ZeroDivisionError: motor on fire"),
     ],
 )
 def test_a_broken_environment_is_caught(env: type[Walk], check: str, message: str) -> None:
