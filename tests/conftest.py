@@ -19,7 +19,6 @@ from metarl.rollout.local import LocalExecutor  # noqa: E402
 from metarl.rollout.types import TrialPlan  # noqa: E402
 from metarl.tasks import Split, TaskDistribution  # noqa: E402
 
-
 _WITH_RAY = ("cluster", "distributed", "test_plugin.py", "test_promises.py")
 
 

@@ -154,7 +154,8 @@ def evaluate(
     local: Local = False,
     address: Address = None,
 ) -> None:
-    """Judge the newest checkpoint of RUN by how it adapts to tasks it has not seen.
+    """Judge the newest checkpoint of RUN by how it adapts: to tasks that it has not seen, or, with --split train, to
+    some that it trained on.
 
     Overrides change how it acts in this evaluation, such as evaluation.context=blank.
     """
@@ -163,6 +164,7 @@ def evaluate(
         from metarl.runs.build import load_run
         from metarl.runs.directory import evaluation_folder
         from metarl.runs.remote import local_copy
+        from metarl.runs.training_tasks import training_tasks
 
         console, name = _console(), _split(split)
         given = [*(overrides or ()), *_evaluation_keys(tasks, episodes, support, rounds, seed)]
@@ -171,6 +173,8 @@ def evaluate(
         config, iteration = trained.config, trained.checkpoint.iteration
         if local:
             config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
+        num_tasks = config.evaluation.num_tasks
+        trained_on = training_tasks(trained, num_tasks, config.seed) if name == "train" else None
         with _executors(config, address) as make_executor:
             executor = make_executor(trained.distribution, trained.algorithm.policy)
             try:
@@ -180,10 +184,11 @@ def evaluate(
                     trained.algorithm.evaluation_plan(trained.distribution.horizon, config.evaluation.settings),
                     trained.algorithm.weights(),
                     split=name,
-                    num_tasks=config.evaluation.num_tasks,
+                    num_tasks=num_tasks,
                     seed=config.seed,
                     iteration=iteration,
                     tasks_per_unit=config.training.tasks_per_unit,
+                    trained_on=trained_on,
                 )
             finally:
                 executor.close()
@@ -261,6 +266,8 @@ def show_tasks(name: Annotated[str, typer.Argument(metavar="NAME_OR_module:attr"
     with _exit_codes():
         from rich.table import Table
 
+        from metarl.report.labels import reference_returns
+
         distribution = _distribution(name, options)
         shown = Table(title=f"{distribution.name} (version {distribution.version})", title_justify="left")
         for column in ("parameter", "unit", "train", "test", "ood"):
@@ -272,10 +279,8 @@ def show_tasks(name: Annotated[str, typer.Argument(metavar="NAME_OR_module:attr"
         console.print(shown)
         console.print(f"horizon {distribution.horizon} steps")
         anchors = distribution.anchors
-        known = {"doing nothing": anchors.nothing, "best task-blind": anchors.task_blind, "expert": anchors.expert}
-        for label, value in known.items():
-            if value is not None:
-                console.print(f"anchor, {label}: {value:g}", highlight=False)
+        for reference in reference_returns(anchors):
+            console.print(f"reference return, {reference.label}: {reference.value:g}", highlight=False)
         if anchors.source:
             console.print(f"({anchors.source})", markup=False, highlight=False)
         if distribution.splits_coincide:
