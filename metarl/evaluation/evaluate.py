@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 
 from metarl.errors import ConfigError, MetarlError
 from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean, stratified_ci95
@@ -29,13 +29,14 @@ from metarl.tasks.task import Value
 
 FEW_TASKS = 8  # up to here intervals resample within tasks too, and reports show every task
 TASKS_PER_UNIT = 10
+_NO_WIDTH = 1e-9  # of an interval, relative to its bounds: rounding
 
 
 @dataclass(frozen=True)
 class RoundScore:
     """Returns of one round: `mean`, `iqm` over tasks, `ci95` of the mean, `cvar5` over episodes.
 
-    `normalised` is the mean on the scale 0 = best task-blind policy, 1 = expert; None where an anchor is unknown.
+    `normalised` is the mean on the scale 0 = best non-adaptive policy, 1 = expert; None where either is unknown.
     """
 
     mean: float
@@ -87,6 +88,8 @@ class Evaluation:
     env_steps: int  # all of them, the rounds adapted on included
     splits_coincide: bool
     notes: tuple[str, ...]
+    deterministic: bool | None = None  # whether judged actions are means, not samples; None: not recorded
+    success_rates: tuple[float, ...] | None = None  # per round, where the tasks report success
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the layout of evaluation.json."""
@@ -120,6 +123,8 @@ class Evaluation:
             anchors=Anchors(**content["anchors"]),
             splits_coincide=content["splits_coincide"],
             notes=tuple(content["notes"]),
+            deterministic=content.get("deterministic"),  # earlier versions did not write it
+            success_rates=None if content.get("success_rates") is None else tuple(content["success_rates"]),
             **plain,
         )
 
@@ -159,31 +164,49 @@ def evaluate(
     seed: int,
     iteration: int = 0,
     tasks_per_unit: int = TASKS_PER_UNIT,
+    trained_on: Sequence[Task] | None = None,
 ) -> Evaluation:
     """Collect trials on `num_tasks` tasks of a split with fixed weights, and summarise them.
 
     The result depends on the arguments alone: units have `tasks_per_unit` tasks (the last one what remains),
     however many workers there are. The same seed draws the same tasks at every iteration of the weights.
+    `trained_on` holds the tasks themselves, where they are some that the weights were trained on.
     """
-    units = evaluation_units(distribution, policy_plan, split, num_tasks, seed, tasks_per_unit)
+    assert trained_on is None or (split == "train" and len(trained_on) == num_tasks)
+    units = evaluation_units(distribution, policy_plan, split, num_tasks, seed, tasks_per_unit, trained_on)
     trials = executor.collect(units, weights, iteration)
     assert [trial.tasks for trial in trials] == [unit.tasks for unit in units], "trials must come in unit order"
     tasks = tuple(task for unit in units for task in unit.tasks)
-    returns = np.concatenate([trial.returns for trial in trials], axis=1)
-    env_steps = sum(trial.num_steps for trial in trials)
+    reported = [trial.success for trial in trials]
     return summarise(
-        distribution, policy_plan, split, tasks, returns, env_steps=env_steps, seed=seed, iteration=iteration
+        distribution,
+        policy_plan,
+        split,
+        tasks,
+        np.concatenate([trial.returns for trial in trials], axis=1),
+        env_steps=sum(trial.num_steps for trial in trials),
+        seed=seed,
+        iteration=iteration,
+        success=None if any(s is None for s in reported) else np.concatenate([s for s in reported if s is not None], 1),
+        was_trained_on=trained_on is not None,
     )
 
 
 def evaluation_units(
-    distribution: TaskDistribution, plan: TrialPlan, split: Split, num_tasks: int, seed: int, tasks_per_unit: int
+    distribution: TaskDistribution,
+    plan: TrialPlan,
+    split: Split,
+    num_tasks: int,
+    seed: int,
+    tasks_per_unit: int,
+    tasks: Sequence[Task] | None = None,
 ) -> list[Unit]:
-    """What an evaluation collects: `num_tasks` tasks of a split in units of `tasks_per_unit`."""
+    """What an evaluation collects: `num_tasks` tasks drawn from a split, or `tasks`, in units of `tasks_per_unit`."""
     if tasks_per_unit < 1:
         raise ConfigError(f"tasks_per_unit must be at least 1, got {tasks_per_unit}")
-    tasks = distribution.sample(split, num_tasks, seeds.evaluation_tasks(seed))
-    groups = [tasks[i : i + tasks_per_unit] for i in range(0, len(tasks), tasks_per_unit)]
+    if tasks is None:
+        tasks = distribution.sample(split, num_tasks, seeds.evaluation_tasks(seed))
+    groups = [tuple(tasks[i : i + tasks_per_unit]) for i in range(0, len(tasks), tasks_per_unit)]
     return [Unit(i, group, plan, seeds.evaluation_unit(seed, split, i)) for i, group in enumerate(groups)]
 
 
@@ -197,33 +220,33 @@ def summarise(
     env_steps: int,
     seed: int,
     iteration: int = 0,
+    success: Bool[np.ndarray, "R K N"] | None = None,
+    was_trained_on: bool = False,
 ) -> Evaluation:
-    """The statistics of `returns` on `tasks`; trials on equal tasks are joined, so that each task weighs the same."""
+    """The statistics of `returns` on `tasks`; trials on equal tasks are joined, so that each task weighs the same.
+
+    `was_trained_on` says that the tasks are some that the weights were trained on.
+    """
     distinct = sorted(set(tasks), key=lambda task: tuple(task.vector()))
     rows = [[k for k, task in enumerate(tasks) if task == one] for one in distinct]
-    task_means = np.stack([returns[:, row].mean(axis=(1, 2)) for row in rows], axis=1)  # [R, D]
+    task_means = _means_by_task(returns, rows)
     repeats = [_repeats(returns[:, row]) for row in rows]  # D x [R, M]
+    is_whole = _is_whole_family(distribution, split, len(distinct))
     anchors_apply = split != "ood" and plan.horizon == distribution.horizon
-
-    def interval(values: np.ndarray, scores: list[np.ndarray]) -> Interval:
-        if _is_whole_family(distribution, split, len(distinct)):
-            return stratified_ci95(scores, mean, seed)
-        if len(distinct) <= FEW_TASKS:
-            return hierarchical_ci95(scores, mean, seed)
-        return bootstrap_ci95(values, mean, seed)
-
     rounds = tuple(
         RoundScore(
             float(mean(task_means[r])),
             float(iqm(task_means[r])),
-            interval(task_means[r], [scores[r] for scores in repeats]),
+            _interval(task_means[r], [scores[r] for scores in repeats], is_whole, seed),
             cvar(returns[r]),
             distribution.anchors.normalise(float(mean(task_means[r]))) if anchors_apply else None,
         )
         for r in range(len(returns))
     )
     gains = task_means[-1] - task_means[0]  # [D], each task with itself
-    gain = Gain(float(mean(gains)), interval(gains, [scores[-1] - scores[0] for scores in repeats]))
+    gain_interval = _interval(gains, [scores[-1] - scores[0] for scores in repeats], is_whole, seed)
+    notes = _notes(distribution, plan, split, len(distinct), len(tasks), was_trained_on)
+    intervals = [*(score.ci95 for score in rounds), *([gain_interval] if len(rounds) > 1 else [])]
     return Evaluation(
         distribution=distribution.name,
         version=distribution.version,
@@ -238,14 +261,30 @@ def summarise(
             )
             for d, task in enumerate(distinct)
         ),
-        adaptation_gain=gain,
+        adaptation_gain=Gain(float(mean(gains)), gain_interval),
         anchors=distribution.anchors,
         seed=seed,
         iteration=iteration,
         env_steps=env_steps,
         splits_coincide=distribution.splits_coincide,
-        notes=_notes(distribution, plan, split, len(distinct), len(tasks)),
+        notes=(*notes, *_width_notes(intervals, repeats)),
+        deterministic=plan.rounds[-1].deterministic,
+        success_rates=None if success is None else tuple(_means_by_task(success, rows).mean(axis=1).tolist()),
     )
+
+
+def _means_by_task(values: Shaped[np.ndarray, "R K N"], rows: list[list[int]]) -> Float[np.ndarray, "R D"]:
+    """The mean over the trials and streams of each distinct task, whose trials are at `rows`."""
+    return np.stack([values[:, row].mean(axis=(1, 2)) for row in rows], axis=1)
+
+
+def _interval(values: Float[np.ndarray, " D"], repeats: list[np.ndarray], is_whole: bool, seed: int) -> Interval:
+    """The 95 % interval of the mean of one score per task, by the method that the number of tasks asks for."""
+    if is_whole:
+        return stratified_ci95(repeats, mean, seed)
+    if len(values) <= FEW_TASKS:
+        return hierarchical_ci95(repeats, mean, seed)
+    return bootstrap_ci95(values, mean, seed)
 
 
 def _is_whole_family(distribution: TaskDistribution, split: Split, num_distinct: int) -> bool:
@@ -261,8 +300,23 @@ def _repeats(returns: Float[np.ndarray, "R M N"]) -> Float[np.ndarray, "R _"]:
     return returns.mean(axis=2) if returns.shape[1] > 1 else returns[:, 0]
 
 
+def _width_notes(intervals: Sequence[Interval], repeats: Sequence[np.ndarray]) -> tuple[str, ...]:
+    """Why an interval has no width, where one has none."""
+    if not any(high - low <= _NO_WIDTH * max(abs(low), abs(high)) for low, high in intervals):
+        return ()
+    if max(scores.shape[1] for scores in repeats) == 1:
+        each = "One episode per round" if len(repeats) == 1 else "One trial per task"
+        return (f"{each}: intervals have no width where the spread is unknown.",)
+    return ("Where an interval has no width all scores that it resamples are equal.",)
+
+
 def _notes(
-    distribution: TaskDistribution, plan: TrialPlan, split: Split, num_distinct: int, num_drawn: int
+    distribution: TaskDistribution,
+    plan: TrialPlan,
+    split: Split,
+    num_distinct: int,
+    num_drawn: int,
+    was_trained_on: bool,
 ) -> tuple[str, ...]:
     """What a reader must know to read the numbers right, in plain sentences."""
     notes = []
@@ -273,25 +327,25 @@ def _notes(
         notes.append(
             f"Train and test tasks coincide: {count}-task family, shows adaptation but no generalisation to new tasks."
         )
+    elif was_trained_on:
+        notes.append("Evaluated on tasks that the run trained on: shows no generalisation to new tasks.")
     elif split == "train":
-        notes.append("Evaluated on tasks of the training split: shows no generalisation to new tasks.")
+        notes.append("Tasks drawn anew from the training split: not those that a run trained on.")
     if num_distinct < num_drawn:
         notes.append(f"{num_drawn} trials on {num_distinct} distinct tasks: each distinct task weighs the same.")
     if _is_whole_family(distribution, split, num_distinct):
         notes.append("All tasks of the family are here: intervals resample the trials or episodes of each.")
     elif num_distinct == 1:
         notes.append("One task: the intervals hold the noise of its episodes alone and say nothing of other tasks.")
-        if num_drawn * plan.num_streams == 1:
-            notes.append("One episode per round: the intervals have no width because the spread is unknown.")
     elif num_distinct <= FEW_TASKS:
         notes.append("Few tasks: intervals resample the tasks and, within each, its trials or episodes.")
     anchors = distribution.anchors
-    if any(anchor is not None for anchor in (anchors.nothing, anchors.task_blind, anchors.expert)):
+    if any(value is not None for value in (anchors.nothing, anchors.task_blind, anchors.expert)):
         if split == "ood":
-            notes.append("The anchors belong to the training range: no normalised score outside it.")
+            notes.append("The reference returns belong to the training range: no normalised score outside it.")
         if plan.horizon != distribution.horizon:
             notes.append(
-                f"Episodes end after {plan.horizon} steps but the anchors are for {distribution.horizon}: "
+                f"Episodes end after {plan.horizon} steps but the reference returns are for {distribution.horizon}: "
                 "no normalised score."
             )
     if len(plan.rounds) == 1:

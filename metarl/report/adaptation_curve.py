@@ -14,13 +14,14 @@ from matplotlib.ticker import EngFormatter
 
 from metarl.errors import MetarlError
 from metarl.evaluation.evaluate import FEW_TASKS, Evaluation
+from metarl.report.labels import ReferenceReturn, judged_actions, reference_returns
 from metarl.report.metrics import Curve, Run, read_run
 from metarl.report.style import BLUE, CATEGORIES, INK, SKY, VERMILLION, add_legend, dark_viridis, new_figure, save
 from metarl.report.table import headline, interval, number
 
 _MAX_LABEL = 44
-_LABEL_ROOM = 0.42  # right of the last round, as a share of all rounds' span, for the anchors' names
-_SAME_LABEL = 0.06  # anchors closer than this share of the picture's height have their names stacked
+_LABEL_ROOM = 0.42  # right of the last round, as a share of all rounds' span, for the reference returns' names
+_SAME_LABEL = 0.06  # reference returns closer than this share of the picture's height have their names stacked
 _DASHED = (0, (5, 4))
 
 
@@ -39,9 +40,9 @@ def plot_learning_curve(metrics_path: Path | Sequence[Path], path: Path) -> None
 
 
 def adaptation_figure(evaluation: Evaluation) -> Figure:
-    """Return against round: a thin line per task, the mean with its 95 % interval, the anchors."""
+    """Return against round: a thin line per task, the mean with its 95 % interval, the reference returns."""
     gain, num_rounds = evaluation.adaptation_gain, len(evaluation.rounds)
-    subtitle = headline(evaluation)
+    subtitle = f"{headline(evaluation)}; judged actions: {judged_actions(evaluation.deterministic)}"
     if num_rounds > 1:
         subtitle += f"\ngain {number(gain.mean, '+')}, 95 % interval {interval(gain.ci95, '+')}, paired per task"
     figure, axes = new_figure("Return before and after adaptation", subtitle)
@@ -49,9 +50,9 @@ def adaptation_figure(evaluation: Evaluation) -> Figure:
     _draw_mean(axes, evaluation)
     axes.set_xticks(range(num_rounds), [_round_tick(r, num_rounds) for r in range(num_rounds)])
     span = max(num_rounds - 1, 1)
-    axes.set_xlim(-0.1 * span, num_rounds - 1 + (_LABEL_ROOM if _anchors(evaluation) else 0.06) * span)
+    axes.set_xlim(-0.1 * span, num_rounds - 1 + (_LABEL_ROOM if _references(evaluation) else 0.06) * span)
     axes.set_xlabel("round (the episodes collected with one adaptation state)")
-    _draw_anchors(axes, evaluation)
+    _draw_references(axes, evaluation)
     add_legend(figure, axes)
     return figure
 
@@ -96,36 +97,31 @@ def _draw_mean(axes: Axes, evaluation: Evaluation) -> None:
     axes.plot(rounds, means, color=INK, lw=2.6, marker="o", ms=6, zorder=5, label="mean over tasks")
 
 
-def _anchors(evaluation: Evaluation) -> list[tuple[float, str]]:
-    """The known anchors from the lowest up, as (value, name)."""
-    anchors = evaluation.anchors
-    named = (
-        (anchors.nothing, "standing still"),
-        (anchors.task_blind, "best task-blind policy"),
-        (anchors.expert, "expert, knows the task"),
-    )
+def _references(evaluation: Evaluation) -> list[ReferenceReturn]:
+    """The known reference returns from the lowest up, as they are named in the picture."""
     where = " in the training range" if evaluation.split == "ood" else ""
-    return sorted((value, name + where) for value, name in named if value is not None)
+    known = [ReferenceReturn(one.label + where, one.value) for one in reference_returns(evaluation.anchors)]
+    return sorted(known, key=lambda one: (one.value, one.label))
 
 
-def _draw_anchors(axes: Axes, evaluation: Evaluation) -> None:
+def _draw_references(axes: Axes, evaluation: Evaluation) -> None:
     """Dashed lines, named at their right end; names too close to each other are stacked on the upper line."""
-    known = _anchors(evaluation)
-    for value, _ in known:
-        axes.axhline(value, color=INK, lw=1.0, ls=_DASHED, alpha=0.6, zorder=1)
+    known = _references(evaluation)
+    for reference in known:
+        axes.axhline(reference.value, color=INK, lw=1.0, ls=_DASHED, alpha=0.6, zorder=1)
     low, high = axes.get_ylim()
     high += 0.06 * (high - low) * bool(known)  # room for the name above the highest line
     axes.set_ylim(low, high)
-    stacks: list[list[tuple[float, str]]] = []
-    for anchor in known:
-        if stacks and anchor[0] - stacks[-1][-1][0] < _SAME_LABEL * (high - low):
-            stacks[-1].append(anchor)
+    stacks: list[list[ReferenceReturn]] = []
+    for reference in known:
+        if stacks and reference.value - stacks[-1][-1].value < _SAME_LABEL * (high - low):
+            stacks[-1].append(reference)
         else:
-            stacks.append([anchor])
+            stacks.append([reference])
     for stack in stacks:
         axes.annotate(
-            "\n".join(f"{name}  {_typeset(value)}" for value, name in reversed(stack)),
-            xy=(1.0, stack[-1][0]),
+            "\n".join(f"{one.label}  {_typeset(one.value)}" for one in reversed(stack)),
+            xy=(1.0, stack[-1].value),
             xycoords=axes.get_yaxis_transform(),
             xytext=(-4, 2),
             textcoords="offset points",

@@ -16,7 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
-RETURN_LABEL = "return per episode, undiscounted"
+from metarl.report.labels import RETURN
+
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BROWN, GREY = "#E69F00", "#56B4E9", "#7F5F3F", "#777777"
 CATEGORIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BROWN, GREY)
@@ -34,7 +35,7 @@ def new_figure(title: str, subtitle: str, size_inches: tuple[float, float] = (8.
     axes.tick_params(color="#999999", labelsize=9)
     axes.grid(axis="y", color="#e6e6e6", lw=0.8)
     axes.set_axisbelow(True)
-    axes.set_ylabel(RETURN_LABEL)
+    axes.set_ylabel(RETURN)
     figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
     axes.set_title(subtitle, loc="left", fontsize=9.5, color=_SUBTLE, pad=10)
     return figure, axes

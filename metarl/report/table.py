@@ -6,12 +6,14 @@ from rich.table import Table
 from rich.text import Text
 
 from metarl.evaluation.evaluate import FEW_TASKS, Evaluation
+from metarl.report.labels import RETURN, judged_actions, reference_returns
 
 _COLUMNS = ("mean", "IQM", "95 % interval", "CVaR 5 %", "normalised")
 
 
 def table(evaluation: Evaluation) -> Table:
-    """Returns before and after adaptation, the gain, the anchors beside them, few tasks one by one, and the notes."""
+    """Returns before and after adaptation, the gain, the reference returns beside them, success rates where tasks
+    report them, few tasks one by one, and the notes."""
     shown = Table(
         title=headline(evaluation),
         caption=Text(_caption(evaluation)),  # Text: brackets in it are no markup
@@ -19,7 +21,7 @@ def table(evaluation: Evaluation) -> Table:
         caption_justify="left",
         title_style="bold",
     )
-    shown.add_column("return per episode, undiscounted", min_width=20)
+    shown.add_column(RETURN, min_width=20)
     for column in _COLUMNS:
         shown.add_column(column, justify="right", no_wrap=True)
     for index, score in enumerate(evaluation.rounds):
@@ -28,7 +30,8 @@ def table(evaluation: Evaluation) -> Table:
     shown.add_section()
     gain = evaluation.adaptation_gain
     shown.add_row("adaptation gain (last - first round)", number(gain.mean, "+"), "", interval(gain.ci95, "+"), "", "")
-    _add_anchors(shown, evaluation)
+    _add_success_rates(shown, evaluation)
+    _add_reference_returns(shown, evaluation)
     _add_tasks(shown, evaluation)
     return shown
 
@@ -50,21 +53,24 @@ def round_label(index: int, num_rounds: int) -> str:
     return f"round {index} ({'after adaptation' if index == num_rounds - 1 else 'adapting'})"
 
 
-def _add_anchors(shown: Table, evaluation: Evaluation) -> None:
-    anchors = evaluation.anchors
-    named = (
-        ("standing still", anchors.nothing),
-        ("best task-blind policy", anchors.task_blind),
-        ("expert that knows the task", anchors.expert),
-    )
-    known = [(name, value) for name, value in named if value is not None]
+def _add_success_rates(shown: Table, evaluation: Evaluation) -> None:
+    if evaluation.success_rates is None:
+        return
+    shown.add_section()
+    rates = " → ".join(f"{rate:.0%}" for rate in evaluation.success_rates)
+    shown.add_row("success rate, per round", rates, "", "", "", "")
+
+
+def _add_reference_returns(shown: Table, evaluation: Evaluation) -> None:
+    known = reference_returns(evaluation.anchors)
     has_scale = evaluation.rounds[0].normalised is not None
     shown.add_section()
     if not known:
-        shown.add_row("anchors: none known", *[""] * len(_COLUMNS), style="dim")
-    for name, value in known:
-        normalised = anchors.normalise(value) if has_scale else None
-        shown.add_row(f"anchor: {name}", number(value), "", "", "", _normalised(normalised), style="dim")
+        shown.add_row("reference returns: none known", *[""] * len(_COLUMNS), style="dim")
+    for reference in known:
+        normalised = evaluation.anchors.normalise(reference.value) if has_scale else None
+        name = f"reference return: {reference.label}"
+        shown.add_row(name, number(reference.value), "", "", "", _normalised(normalised), style="dim")
 
 
 def _add_tasks(shown: Table, evaluation: Evaluation) -> None:
@@ -76,14 +82,19 @@ def _add_tasks(shown: Table, evaluation: Evaluation) -> None:
 
 
 def _caption(evaluation: Evaluation) -> str:
-    lines = [f"{evaluation.env_steps:,} environment steps"]
+    judged = judged_actions(evaluation.deterministic)
+    lines = [f"{evaluation.env_steps:,} environment steps; judged actions: {judged}"]
     if evaluation.anchors.source:
-        lines.append(f"Anchors: {evaluation.anchors.source}")
+        lines.append(f"Reference returns: {evaluation.anchors.source}")
     return "\n".join([*lines, *evaluation.notes])
 
 
 def number(value: float, sign: str = "") -> str:
-    """A return with one decimal, a small one with two."""
+    """A return with one decimal, one below 10 with two, one below 0.1 with three significant digits."""
+    if value == 0:
+        return f"{0.0:{sign}.2f}"  # never -0.00
+    if abs(value) < 0.1:
+        return f"{value:{sign}.3g}"
     return f"{value:{sign}.1f}" if abs(value) >= 10 else f"{value:{sign}.2f}"
 
 
@@ -93,4 +104,4 @@ def interval(bounds: tuple[float, float], sign: str = "") -> str:
 
 
 def _normalised(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    return "" if value is None else number(value)

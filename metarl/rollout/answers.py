@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,12 @@ class Answers:
             row = int(np.argmin(np.isfinite(rewards)))
             raise self._fault("reward", row, step, f"it is {raw[row]:.4g}")
         return rewards.reshape(-1, self.num_streams)
+
+    def success(self, info: Mapping[str, Any]) -> np.ndarray | None:
+        """Which environments report success in a step's `info["success"]`, bool [K, N]; None where it holds none."""
+        if "success" not in info:
+            return None
+        return np.asarray(info["success"], dtype=bool).reshape(-1, self.num_streams)
 
     def require_finite_policy(self, action: np.ndarray, logged: Mapping[str, np.ndarray], step: int) -> None:
         """TrainingError naming the task where the policy's action, or the output that it was drawn from, is not

@@ -81,6 +81,7 @@ def _collect_round(
     terminated, truncated = np.zeros((K, N), bool), np.zeros((K, N), bool)
     running = np.ones((K, N), bool)
     extras: Extras = {}
+    success: np.ndarray | None = None
 
     to_env_action = env_action_map(batch.action_spaces)
     raw, _ = batch.reset(seed=int(env_rng.integers(2**63)))
@@ -90,7 +91,7 @@ def _collect_round(
         action, state, logged = policy.act(state, obs, policy_rng, round_plan.deterministic)
         answers.require_finite_policy(action, logged, t)
         env_action = to_env_action(action.reshape(K * N, *action.shape[2:]))
-        raw, step_rewards, *flags, _ = batch.step(env_action)
+        raw, step_rewards, *flags, info = batch.step(env_action)
         arrived_rewards, next_obs = answers.rewards(step_rewards, t), answers.observations(raw, t)
         is_terminal, is_cut = (flag.reshape(K, N) for flag in flags)
         is_cut = is_cut | (t == T - 1) & ~is_terminal
@@ -105,6 +106,9 @@ def _collect_round(
                 extras[name] = np.zeros((*rewards.shape, *value.shape[2:]), value.dtype)
             extras[name][:, :, t] = value
         observations[:, :, t], actions[:, :, t], rewards[:, :, t] = obs, action, step.rewards
+        step_success = answers.success(info)
+        if step_success is not None:
+            success = (running & step_success) | (False if success is None else success)
         lengths += running
         obs = next_obs
         if any(flag.any() for flag in flags):
@@ -117,7 +121,8 @@ def _collect_round(
     truncated |= running & ~terminated
     if not all_running:
         _zero_padding(lengths, observations, actions, rewards, *extras.values())
-    return state, Episodes(observations, actions, rewards, lengths, terminated, truncated, obs, extras)
+    arrays = observations, actions, rewards, lengths, terminated, truncated, obs
+    return state, Episodes(*arrays, extras, success=success)
 
 
 def _zero_padding(lengths: np.ndarray, *arrays: np.ndarray) -> None:

@@ -7,7 +7,7 @@ All arrays are NumPy, so the object store passes them without copies.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -97,6 +97,8 @@ class Episodes:
     truncated: np.ndarray  # [K, N] bool
     last_observations: np.ndarray  # [K, N, O] float32, after the last step
     extras: Extras  # [K, N, T, ...] what `act` logged (behaviour distribution)
+    # [K, N] bool, whether any step of the episode reported success; None where the environments report none
+    success: np.ndarray | None = field(default=None, kw_only=True)
 
     @property
     def mask(self) -> np.ndarray:
@@ -130,7 +132,8 @@ class Episodes:
         return self._part(np.s_[:, :num_streams])
 
     def _part(self, index: Any) -> Episodes:
-        arrays = {f.name: getattr(self, f.name)[index] for f in fields(Episodes) if f.name != "extras"}
+        given = {f.name: getattr(self, f.name) for f in fields(Episodes) if f.name != "extras"}
+        arrays: dict[str, Any] = {name: None if value is None else value[index] for name, value in given.items()}
         return Episodes(**arrays, extras={name: value[index] for name, value in self.extras.items()})
 
 
@@ -164,3 +167,12 @@ class TrialBatch:
     def returns(self) -> np.ndarray:
         """Undiscounted returns, float64 [R, K, N]."""
         return np.stack([r.returns for r in self.rounds])
+
+    @property
+    def success(self) -> np.ndarray | None:
+        """Which episodes reported success, bool [R, K, N]; None where no round reports any."""
+        reported = [r.success for r in self.rounds]
+        if all(success is None for success in reported):
+            return None
+        nothing = np.zeros(self.rounds[0].lengths.shape, bool)
+        return np.stack([nothing if success is None else success for success in reported])

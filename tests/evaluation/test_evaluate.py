@@ -6,22 +6,24 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from guess import PLAN, Guess, GuessPair, GuessPolicy, tasks_of, weights
 
 from metarl.errors import ConfigError, MetarlError, TaskError
-from metarl.evaluation.evaluate import Evaluation, evaluate, summarise
+from metarl.evaluation.evaluate import Evaluation, evaluate, evaluation_units, summarise
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.seeds import evaluation_tasks, evaluation_unit
 from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan, Unit, Weights
-from metarl.tasks import Anchors
+from metarl.tasks import Anchors, Task
+from metarl.tasks.batch import EnvBatch
 
 Run = Callable[..., Evaluation]
 KEYS = {
-    "adaptation_gain", "anchors", "distribution", "env_steps", "episodes_per_round", "notes",
-    "iteration", "num_tasks", "per_task", "rounds", "seed", "split", "splits_coincide",
+    "adaptation_gain", "anchors", "deterministic", "distribution", "env_steps", "episodes_per_round", "notes",
+    "iteration", "num_tasks", "per_task", "rounds", "seed", "split", "splits_coincide", "success_rates",
 }  # fmt: skip
 
 
@@ -132,12 +134,51 @@ def test_held_out_tasks_need_no_note(run: Run) -> None:
 
 
 def test_training_tasks_single_tasks_and_single_rounds_are_named(run: Run) -> None:
-    assert "no generalisation" in run(split="train").notes[0]
     assert "One task" in run(num_tasks=1).notes[0]
     one_round = replace(PLAN, rounds=(RoundPlan("query"),))
     assert "One round" in run(plan=one_round).notes[0]
     assert run(plan=one_round).adaptation_gain.mean == 0.0
-    assert "no width" in run(num_tasks=1, plan=replace(PLAN, num_streams=1)).notes[1]
+    assert run(split="train").notes == ("Tasks drawn anew from the training split: not those that a run trained on.",)
+
+
+def test_given_training_tasks_are_evaluated_on_and_named() -> None:
+    given = tasks_of(Guess(), (0.1, -0.2))
+    executor = Recorder(Guess(), GuessPolicy())
+    result = evaluate(
+        executor, Guess(), PLAN, weights(), split="train", num_tasks=2, seed=0, tasks_per_unit=1, trained_on=given
+    )
+    assert [unit.tasks for unit in executor.units] == [given[:1], given[1:]]
+    assert result.notes[0] == "Evaluated on tasks that the run trained on: shows no generalisation to new tasks."
+
+
+@pytest.mark.parametrize(
+    ("goals", "shape", "why"),
+    [
+        ((0.1,), (1, 1), "One episode per round"),
+        ((-0.5, 0.5), (2, 1), "One trial per task"),
+    ],
+)
+def test_intervals_of_unknown_spread_carry_a_note(goals: tuple[float, ...], shape: tuple[int, int], why: str) -> None:
+    distribution = Guess() if len(goals) == 1 else GuessPair()
+    result = summary(goals, np.random.default_rng(0).normal(size=(2, *shape)), distribution)
+    low, high = result.rounds[0].ci95
+    assert low == high
+    assert result.notes[-1] == f"{why}: intervals have no width where the spread is unknown."
+
+
+@pytest.mark.parametrize("num_tasks", [1, 3, 12])
+@pytest.mark.parametrize("score", [0.0, -2.7, 1e-5])
+def test_intervals_over_equal_scores_carry_a_note(num_tasks: int, score: float) -> None:
+    result = summary(tuple(np.linspace(-0.5, 0.5, num_tasks)), np.full((2, num_tasks, 3), score))
+    assert result.notes[-1] == "Where an interval has no width all scores that it resamples are equal."
+
+
+def test_a_gain_that_is_the_same_on_every_task_carries_the_note_and_intervals_with_width_none() -> None:
+    before = np.random.default_rng(0).normal(size=(1, 12, 2))
+    same_gain, other = (np.concatenate([before, before + gain]) for gain in (1.0, before**2))
+    goals = tuple(np.linspace(-0.5, 0.5, 12))
+    assert "no width" in summary(goals, same_gain).notes[-1]
+    assert summary(goals, other).notes == ()
 
 
 def test_a_difference_in_how_actions_are_taken_is_named(run: Run) -> None:
@@ -156,6 +197,45 @@ def test_anchors_normalise_only_where_they_hold(run: Run) -> None:
     shorter = run(plan=replace(PLAN, horizon=2))
     assert shorter.rounds[0].normalised is None
     assert "2 steps" in shorter.notes[0]
+
+
+def test_how_judged_actions_are_taken_is_recorded(run: Run) -> None:
+    assert run().deterministic is False
+    means = replace(PLAN, rounds=(RoundPlan("support"), RoundPlan("query", deterministic=True)))
+    assert run(plan=means).deterministic is True
+
+
+# --- success ------------------------------------------------------------------------------------------
+
+
+class NearBatch(EnvBatch):
+    """Reports success at steps whose action is within 0.1 of the goal."""
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        *answer, _ = super().step(actions)
+        return *answer, {"success": answer[1] > -0.1}  # type: ignore[return-value]
+
+
+class GuessNear(Guess):
+    def make_batch(self, tasks: Sequence[Task]) -> NearBatch:
+        return NearBatch(self.make, tasks)
+
+
+def test_the_success_rate_is_the_share_of_episodes_with_a_successful_step_each_task_weighing_the_same(run: Run) -> None:
+    result = run(GuessNear(), num_tasks=12, noise=0.2)
+    executor = LocalExecutor(GuessNear(), GuessPolicy())
+    units = evaluation_units(GuessNear(), PLAN, "test", 12, 3, 5)
+    rounds = [trial.rounds for trial in executor.collect(units, weights(noise=0.2), 0)]
+    for r in range(2):
+        succeeded = np.concatenate([(each[r].rewards > -0.1).any(axis=2) for each in rounds])
+        assert result.success_rates is not None
+        assert 0 < succeeded.mean() < 1
+        assert result.success_rates[r] == pytest.approx(succeeded.mean())
+    assert result.rounds == run(noise=0.2).rounds  # it changes nothing else
+
+
+def test_tasks_that_report_no_success_have_no_rate(run: Run) -> None:
+    assert run().success_rates is None
 
 
 # --- the same seed, other seeds, training's seeds -----------------------------------------------------
@@ -237,6 +317,17 @@ def test_what_is_written_is_what_is_loaded(run: Run, tmp_path: Path) -> None:
         result = run(distribution)
         result.write(tmp_path / "evaluation.json")
         assert Evaluation.load(tmp_path / "evaluation.json") == result
+
+
+def test_success_rates_survive_the_file_and_files_without_the_later_keys_are_read(run: Run, tmp_path: Path) -> None:
+    result = replace(run(), success_rates=(0.25, 1.0))
+    result.write(tmp_path / "evaluation.json")
+    assert Evaluation.load(tmp_path / "evaluation.json") == result
+    content = result.to_json()
+    del content["deterministic"], content["success_rates"]
+    earlier = Evaluation.from_json(content)
+    assert (earlier.deterministic, earlier.success_rates) == (None, None)
+    assert earlier.rounds == result.rounds
 
 
 def test_a_task_of_several_numbers_survives_the_file(run: Run, tmp_path: Path) -> None:

@@ -95,18 +95,18 @@ def test_many_scalar_tasks_get_a_colour_bar_and_few_get_names() -> None:
     assert "each of 12 tasks" in texts(plane)
 
 
-def test_anchors_are_dashed_lines_with_names_and_equal_ones_share_a_place() -> None:
+def test_reference_returns_are_dashed_lines_with_names_and_equal_ones_share_a_place() -> None:
     figure = adaptation_figure(evaluated(Guess(), tuple(np.linspace(-0.5, 0.5, 12))))
     dashed = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     heights = sorted(float(np.asarray(line.get_ydata())[0]) for line in dashed)
     assert heights == [-0.75, -0.75, 0.0]
     names = [text.get_text() for text in figure.axes[0].texts]
-    assert names == ["standing still  −0.75\nbest task-blind policy  −0.75", "expert, knows the task  0"]
+    assert names == ["zero actions  −0.75\nbest non-adaptive policy  −0.75", "expert that knows the task  0"]
 
 
-def test_out_of_range_anchors_are_marked_as_the_training_ranges() -> None:
+def test_reference_returns_outside_their_range_are_marked_as_the_training_ranges() -> None:
     figure = adaptation_figure(evaluated(Guess(), tuple(np.linspace(0.6, 0.9, 12)), split="ood"))
-    assert "expert, knows the task in the training range" in texts(figure)
+    assert "expert that knows the task in the training range" in texts(figure)
 
 
 def test_the_mean_line_holds_the_means() -> None:

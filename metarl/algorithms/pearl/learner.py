@@ -47,7 +47,7 @@ from metarl.algorithms.pearl.replay import Replay
 from metarl.errors import ConfigError
 from metarl.kernels.parallel import parallel_map, sum_in_order
 from metarl.rollout import seeds
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Round, RoundPlan, TrialBatch, TrialPlan
 from metarl.tasks import Task, TaskDistribution
 
@@ -217,5 +217,11 @@ class PEARL:
 def _check(config: PEARLConfig, spaces: Spaces, device: torch.device) -> None:
     if spaces.discrete:
         raise ConfigError("algorithm.name = 'pearl' needs continuous actions; allowed here: maml, rl2")
+    if spaces.unbounded:
+        which = ", ".join(map(str, spaces.unbounded))
+        raise ConfigError(
+            f"algorithm.name = 'pearl' acts within bounds, but action dimensions {which} of the environment have none: "
+            "give its action space low and high; allowed here: maml, rl2"
+        )
     if config.compile and device.type == "cpu":
         raise ConfigError("algorithm.compile = True needs a GPU; allowed on a CPU: False")

@@ -22,7 +22,7 @@ from metarl.ops.distributions import squashed_sample
 from metarl.ops.functional_sgd import leaves
 from metarl.ops.latents import contrastive_loss, kl_from_standard_normal, posterior
 from metarl.ops.sac import actor_loss, critic_loss, soft_target, temperature_loss
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 
 METRICS = ("critic_loss", "actor_loss", "kl", "entropy", "contrastive_loss", "q")
 

@@ -1,0 +1,33 @@
+"""The one table of labels that tables, figures and the command line share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from metarl.tasks import Anchors
+
+RETURN = "return per episode, undiscounted"
+_REFERENCES = {  # attribute of Anchors: what it is the return of
+    "nothing": "zero actions",
+    "task_blind": "best non-adaptive policy",
+    "expert": "expert that knows the task",
+}
+
+
+@dataclass(frozen=True)
+class ReferenceReturn:
+    """A return that others are compared with, and what earns it."""
+
+    label: str
+    value: float
+
+
+def reference_returns(anchors: Anchors) -> tuple[ReferenceReturn, ...]:
+    """The known reference returns of a task distribution, in the table's order."""
+    values = ((label, getattr(anchors, name)) for name, label in _REFERENCES.items())
+    return tuple(ReferenceReturn(label, value) for label, value in values if value is not None)
+
+
+def judged_actions(is_deterministic: bool | None) -> str:
+    """How the actions of judged episodes were taken; evaluations of earlier versions (None) do not say."""
+    return {True: "means", False: "samples", None: "not recorded"}[is_deterministic]
