@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 from metarl.config import load_config
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
-from metarl.runs import checkpoint, directory
+from metarl.runs import directory, files, records
 from metarl.training.loop import train
 
 Mode = Literal["killed", "power", "full"]
@@ -41,7 +41,7 @@ class Steps:
         self._synced: dict[int, int] = {}  # inode: bytes that are on the disk
 
     def install(self) -> None:
-        for module in (checkpoint, directory):
+        for module in (files, directory, records):
             module.open = self._open  # type: ignore[attr-defined]
         for name in ("rename", "replace", "unlink", "rmdir"):
             setattr(os, name, self._before(getattr(os, name)))

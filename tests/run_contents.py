@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from metarl.runs import checkpoint
-from metarl.runs.directory import read_records
-from metarl.training.loop import TIMINGS
+from metarl.runs.records import METRICS, read_records, without_timings
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def records_of(run: Path) -> list[dict[str, Any]]:
     """The records, but for what a clock says."""
-    records = read_records(run / "metrics.jsonl")
-    return [{name: value for name, value in record.items() if name not in TIMINGS} for record in records]
+    return [without_timings(record) for record in read_records(run / METRICS)]
 
 
 def left_by(run: Path, iteration: int) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:

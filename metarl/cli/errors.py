@@ -54,7 +54,7 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit(128 + signal.SIGINT) from error
     except (typer.Exit, typer.Abort):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _unexpected(error) from error
 
 
@@ -71,7 +71,7 @@ def _failure(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _unexpected(error: Exception) -> typer.Exit:
+def _unexpected(error: Exception | SystemExit) -> typer.Exit:
     from metarl.plugins import describe, user_frame
 
     frame = user_frame(error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,59 +14,86 @@ import typer
 from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
 from metarl.cli.executors import executors
-from metarl.cli.options import Address, Local, Overrides, RunName, SplitName, split_of
+from metarl.cli.options import Address, Local, Overrides, RunName, expanded, split_of
+from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from metarl.evaluation.evaluate import Evaluation
+    from metarl.runs.build import TrainedRun
+    from metarl.tasks import Split, Task, TaskDistribution
 
 
 def evaluate(
     run: RunName,
     overrides: Overrides = None,
-    split: SplitName = "test",
+    split: Annotated[str | None, typer.Option(help="train, test or ood [default: test]")] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE,...", help="a task with these parameter values; again for another one"),
+    ] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="number of tasks [default: the run's]")] = None,
     episodes: Annotated[int | None, typer.Option(min=1, help="judged episodes per task [default: the run's]")] = None,
     support: Annotated[
         int | None, typer.Option(min=0, help="episodes per task adapted to before the judged ones [default: the run's]")
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds, the last one judged [default: the run's]")] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option(min=0, help="the iteration of one of its checkpoints [default: the newest]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the tasks and episodes [default: the run's]")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="where results go [default: RUN/evaluations/SPLIT-ITERATION, and the overrides]")
+        str | None, typer.Option(help="where results go [default: RUN/evaluations/SPLIT-ITERATION-CHANGES]")
     ] = None,
     local: Local = False,
     address: Address = None,
 ) -> None:
-    """Judge the newest checkpoint of RUN by how it adapts to tasks that it has not seen; with --split train, to some
-    that it was trained on.
+    """Judge RUN's newest checkpoint by how it adapts to tasks that it has not seen.
 
     Overrides change how it acts in this evaluation, such as evaluation.context=blank.
     """
-    with exit_codes(), ExitStack() as stack:
+    with exit_codes():
+        from metarl.config import changes, load_stored_config
         from metarl.runs.build import load_run
         from metarl.runs.directory import evaluation_folder
-        from metarl.runs.evaluation import evaluate_run
         from metarl.runs.remote import local_copy
 
-        console, name = result_console(), split_of(split)
-        given = [*(overrides or ()), *_evaluation_keys(tasks, episodes, support, rounds, seed)]
-        path, _ = stack.enter_context(local_copy(run))
-        trained = load_run(path, given)
-        config, iteration = trained.config, trained.checkpoint.iteration
-        if local:
-            config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
-        with executors(config, address) as make_executor:
-            executor = make_executor(trained.distribution, trained.algorithm.policy)
-            try:
-                result = evaluate_run(trained, executor, name)
-            finally:
-                executor.close()
-        if overrides:
-            result = replace(result, notes=(*result.notes, f"Evaluated with {', '.join(overrides)}."))
-        folder = out or evaluation_folder(path, name, iteration, overrides or ())
-        _report(console, result, folder, str(folder).replace(str(path), run))
+        if task and (split or tasks):
+            raise ConfigError(f"--task and {'--split' if split else '--tasks'} exclude each other")
+        name = split_of(split or "test")
+        options = _evaluation_keys(tasks, episodes, support, rounds, seed)
+        console, run = result_console(), expanded(run)
+        with local_copy(run) as (path, _):
+            trained = load_run(path, [*(overrides or ()), *options], checkpoint)
+            chosen = [_task(trained.distribution, text) for text in task or ()]
+            if chosen:
+                name = _split_of_all(trained.distribution, chosen)
+            changed = changes(load_stored_config(path / "config.yaml"), trained.config)
+            label = [*changed, *(f"task={text}" for text in task or ())]
+            folder = Path(expanded(out)) if out else evaluation_folder(path, name, trained.checkpoint.iteration, label)
+            with _writable(folder):
+                result = _evaluate(trained, name, chosen, local, address)
+                notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
+                notes += [f"The tasks were chosen: {'; '.join(task)}."] if task else []
+                result = replace(result, notes=(*result.notes, *notes))
+                _report(console, result, folder, str(folder).replace(str(path), run))
+
+
+def _evaluate(
+    trained: TrainedRun, split: Split, chosen: list[Task], is_local: bool, address: str | None
+) -> Evaluation:
+    from metarl.runs.evaluation import evaluate_run
+
+    config = trained.config
+    if is_local:
+        config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
+    with executors(config, address) as make_executor:
+        executor = make_executor(trained.distribution, trained.algorithm.policy)
+        try:
+            return evaluate_run(trained, executor, split, chosen)
+        finally:
+            executor.close()
 
 
 def _evaluation_keys(
@@ -81,13 +110,65 @@ def _evaluation_keys(
     return [f"{key}={value}" for key, value in keys.items() if value is not None]
 
 
+def _task(distribution: TaskDistribution, text: str) -> Task:
+    """The task of `mass=1.5,goal=[0.3, 0.4]`; ConfigError or TaskError where it is none of this distribution."""
+    from metarl.config.overrides import parse_override
+
+    example = ",".join(f"{parameter.name}=..." for parameter in distribution.parameters)
+    values = {}
+    for part in _split_at_commas(text):
+        name, value = parse_override(part, "--task", "name=value,...", example)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number and not (isinstance(value, list) and value):
+            raise ConfigError(f"--task {text}: {name} = {value!r}: allowed is a number or a list of numbers")
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return distribution.task(**values)
+
+
+def _split_at_commas(text: str) -> list[str]:
+    """The parts between commas that stand in no brackets."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "[") - (character == "]")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]
+
+
+def _split_of_all(distribution: TaskDistribution, tasks: list[Task]) -> Split:
+    """The split that chosen tasks are judged as: ood where any is, else train where any is of training alone."""
+    splits = [distribution.split_of(task) for task in tasks]
+    if any("ood" in found for found in splits):
+        return "ood"
+    return "test" if all("test" in found for found in splits) else "train"
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """`folder` exists and takes files, which is found out before anything is computed; an empty one is removed."""
+    probe = folder / ".metarl"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"cannot write into {folder}: {error.strerror}: choose another place with --out") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.rmdir(folder)
+
+
 def _report(console: Console, result: Evaluation, folder: Path, shown_as: str) -> None:
-    """Write an evaluation and its picture into `folder`, print the table and where they are."""
+    """Print an evaluation's table, write it and its picture into `folder`, and say where they are."""
     from metarl.report.adaptation_curve import plot_adaptation
     from metarl.report.table import table
 
+    console.print(table(result))  # first: writing may fail
     result.write(folder / "evaluation.json")
     plot_adaptation(result, folder / "adaptation.png")
-    console.print(table(result))
     for name in ("evaluation.json", "adaptation.png"):
         console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)

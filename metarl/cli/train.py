@@ -72,11 +72,11 @@ def _finish(console: Console, run: str, outcome: Outcome, command: str) -> None:
         say(f"stopped by {name} after {summary}; everything is saved. Go on with:\n  {command}")
         raise typer.Exit(128 + outcome.signal_number)
     from metarl.report.adaptation_curve import plot_learning_curve
-    from metarl.runs.directory import read_records
+    from metarl.runs.records import METRICS, read_records
 
     head = {"done": "done", "time limit": "the time limit is reached"}[outcome.reason]
     console.print(f"{head}: {summary}", markup=False, highlight=False, soft_wrap=True)
-    metrics = Path(run) / "metrics.jsonl"  # or on a storage or another node
+    metrics = Path(run) / METRICS  # or on a storage or another node
     if metrics.exists() and any(record["kind"] == "train" for record in read_records(metrics)):
         plot_learning_curve(metrics, Path(run) / "learning.png")
         console.print(f"learning curve: {run}/learning.png", markup=False, highlight=False, soft_wrap=True)

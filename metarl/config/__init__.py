@@ -12,6 +12,7 @@ migrate.py   configurations of runs that earlier versions made
 from metarl.config.commented import to_commented_yaml
 from metarl.config.load import (
     available_configs,
+    changes,
     config_path,
     differences,
     load_config,
@@ -35,6 +36,7 @@ __all__ = [
     "TaskDistributionConfig",
     "TrainingConfig",
     "available_configs",
+    "changes",
     "config_path",
     "differences",
     "json_schema",

@@ -173,10 +173,21 @@ def to_yaml(config: RunConfig) -> str:
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Lines `key: old -> new` for keys that differ, but for those that resuming may change."""
+    changed = _changed(old, new)
+    fixed = [key for key in changed if not any(key == free or key.startswith(f"{free}.") for free in RESUME_MAY_CHANGE)]
+    return [f"{key}: {changed[key][0]} -> {changed[key][1]}" for key in fixed]
+
+
+def changes(old: RunConfig, new: RunConfig) -> list[str]:
+    """`key=value` of every key that differs in `new`, but for where units run."""
+    return [f"{key}={value}" for key, (_, value) in _changed(old, new).items() if not key.startswith("executor.")]
+
+
+def _changed(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """The old and the new value of every key that differs."""
     a, b = (dict(_flat(scalars.parse(to_yaml(config)))) for config in (old, new))
     keys = [key for key in dict.fromkeys([*a, *b]) if repr(a.get(key)) != repr(b.get(key))]
-    fixed = [key for key in keys if not any(key == free or key.startswith(f"{free}.") for free in RESUME_MAY_CHANGE)]
-    return [f"{key}: {a.get(key, 'not set')} -> {b.get(key, 'not set')}" for key in fixed]
+    return {key: (a.get(key, "not set"), b.get(key, "not set")) for key in keys}
 
 
 def _flat(data: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

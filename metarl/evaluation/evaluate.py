@@ -165,15 +165,19 @@ def evaluate(
     iteration: int = 0,
     tasks_per_unit: int = TASKS_PER_UNIT,
     trained_on: Sequence[Task] | None = None,
+    chosen: Sequence[Task] = (),
 ) -> Evaluation:
     """Collect trials on `num_tasks` tasks of a split with fixed weights, and summarise them.
+
+    `chosen`: these tasks instead, which are then said to be of `split`.
 
     The result depends on the arguments alone: units have `tasks_per_unit` tasks (the last one what remains),
     however many workers there are. The same seed draws the same tasks at every iteration of the weights.
     `trained_on` holds the tasks themselves, where they are some that the weights were trained on.
     """
     assert trained_on is None or (split == "train" and len(trained_on) == num_tasks)
-    units = evaluation_units(distribution, policy_plan, split, num_tasks, seed, tasks_per_unit, trained_on)
+    given = trained_on if trained_on is not None else chosen or None
+    units = evaluation_units(distribution, policy_plan, split, num_tasks, seed, tasks_per_unit, given)
     trials = executor.collect(units, weights, iteration)
     assert [trial.tasks for trial in trials] == [unit.tasks for unit in units], "trials must come in unit order"
     tasks = tuple(task for unit in units for task in unit.tasks)

@@ -1,18 +1,15 @@
-"""A run's metrics.jsonl as curves: one JSON record per line, of training or of an evaluation."""
+"""A run's records as curves."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from metarl.errors import MetarlError
-
-_ROUND = "return/round"
+from metarl.runs.records import Record, read_records, returns_of
 
 
 @dataclass(frozen=True)
@@ -41,16 +38,18 @@ class Run:
 def read_run(path: Path) -> Run:
     """Read metrics.jsonl; the run is named after its folder.
 
-    Of several records of one iteration (a run resumed from an earlier checkpoint) the last counts. A last line cut
-    off by a kill is left out. MetarlError naming the file and line otherwise, or where there is nothing to draw.
+    Of several records of one iteration (a run resumed from an earlier checkpoint) the last counts; lines that are no
+    record are skipped. MetarlError where there is no such file or nothing to draw.
     """
-    curves: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
-    for record in _records(path):
-        kind, split = record.get("kind"), str(record.get("split", ""))
-        if kind in ("train", "evaluation") and any(key.startswith(_ROUND) for key in record):
+    if not path.is_file():
+        raise MetarlError(f"{path}: no such metrics file")
+    curves: dict[tuple[str, str], dict[int, Record]] = {}
+    for record in read_records(path):
+        kind, split = record["kind"], str(record.get("split", ""))
+        if kind in ("train", "evaluation") and returns_of(record):
             curves.setdefault((kind, split if kind == "evaluation" else ""), {})[record["iteration"]] = record
     if not curves:
-        raise MetarlError(f"{path}: holds no training or evaluation record with {_ROUND}0")
+        raise MetarlError(f"{path}: holds no training or evaluation record with returns")
     train = curves.pop(("train", ""), None)
     return Run(
         path.resolve().parent.name,
@@ -59,28 +58,10 @@ def read_run(path: Path) -> Run:
     )
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise MetarlError(f"{path}: no such metrics file") from None
-    records: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            if not (isinstance(record, dict) and {"kind", "iteration", "env_steps"} <= record.keys()):
-                raise MetarlError(f"{path}, line {number}: a record needs kind, iteration and env_steps")
-            records.append(record)
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise MetarlError(f"{path}, line {number}: not JSON ({error})") from error
-    return records
-
-
-def _curve(records: dict[int, dict[str, Any]]) -> Curve:
+def _curve(records: dict[int, Record]) -> Curve:
     ordered = [records[iteration] for iteration in sorted(records)]
-    num_rounds = max(sum(key.startswith(_ROUND) for key in record) for record in ordered)
-    returns = [[record.get(f"{_ROUND}{r}", float("nan")) for r in range(num_rounds)] for record in ordered]
-    return Curve(
-        np.array([record["env_steps"] for record in ordered], dtype=np.float64), np.array(returns, dtype=np.float64)
-    )
+    rows = [returns_of(record) for record in ordered]
+    returns = np.full((len(rows), max(map(len, rows))), np.nan)
+    for row, values in zip(returns, rows, strict=True):
+        row[: len(values)] = values
+    return Curve(np.array([record["env_steps"] for record in ordered], dtype=np.float64), returns)

@@ -23,7 +23,7 @@ from metarl.tasks.requirements import unmet
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run's newest intact checkpoint, ready for use."""
+    """A checkpoint of a run, ready for use."""
 
     config: RunConfig
     distribution: TaskDistribution
@@ -31,21 +31,23 @@ class TrainedRun:
     checkpoint: Checkpoint
 
 
-def load_run(path: Path, overrides: Sequence[str] = ()) -> TrainedRun:
+def load_run(path: Path, overrides: Sequence[str] = (), iteration: int | None = None) -> TrainedRun:
     """Load a run directory, or what is left of one: config.yaml and checkpoints/ are enough.
 
-    `overrides` change its configuration for this use of it alone.
+    `overrides` change its configuration for this use of it alone. `iteration` names one of its checkpoints; None
+    takes the newest intact one.
 
     Raises ConfigError or CheckpointError where it is no run, TaskError where its tasks cannot be found.
     """
     if not (path / "config.yaml").is_file():
         raise ConfigError(f"{path} is not a run directory: it has no config.yaml")
     config = load_stored_config(path / "config.yaml", overrides)
-    newest = checkpoint.load_latest(path / "checkpoints")
+    folder = path / "checkpoints"
+    saved = checkpoint.load_latest(folder) if iteration is None else checkpoint.load(folder, iteration)
     distribution = distribution_of(config.task_distribution)
     algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config), torch.device("cpu"), config.seed)
-    restore(newest, distribution, algorithm)
-    return TrainedRun(config, distribution, algorithm, newest)
+    restore(saved, distribution, algorithm)
+    return TrainedRun(config, distribution, algorithm, saved)
 
 
 def distribution_of(section: TaskDistributionConfig) -> TaskDistribution:
@@ -54,15 +56,15 @@ def distribution_of(section: TaskDistributionConfig) -> TaskDistribution:
     return RevealedTask(distribution) if section.reveal_task else distribution
 
 
-def restore(newest: Checkpoint, distribution: TaskDistribution, algorithm: Algorithm) -> None:
+def restore(saved: Checkpoint, distribution: TaskDistribution, algorithm: Algorithm) -> None:
     """Put a checkpoint's state into `algorithm`; CheckpointError where it belongs to something else."""
-    identity = newest.meta.get("task_distribution")
+    identity = saved.meta.get("task_distribution")
     if identity != identity_of(distribution):
-        raise CheckpointError(f"{newest.path}: trained on {identity}, but installed is {identity_of(distribution)}")
+        raise CheckpointError(f"{saved.path}: trained on {identity}, but installed is {identity_of(distribution)}")
     try:
-        algorithm.load_state_dict(newest.tensors)
+        algorithm.load_state_dict(saved.tensors)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{newest.path}: does not fit the configuration's algorithm: {error}") from error
+        raise CheckpointError(f"{saved.path}: does not fit the configuration's algorithm: {error}") from error
 
 
 def identity_of(distribution: TaskDistribution) -> dict[str, Any]:

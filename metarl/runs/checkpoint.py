@@ -29,6 +29,7 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
 from metarl.errors import CheckpointError
+from metarl.runs.files import naming, sync_folder, write_new
 
 _FORMAT = 1
 _STATE, _META, _MANIFEST = "state.safetensors", "meta.json", "manifest.json"
@@ -70,18 +71,19 @@ def save(
     hashes = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()}
     files[_MANIFEST] = json.dumps({"format": _FORMAT, "iteration": iteration, "files": hashes}, indent=1).encode()
 
-    directory.mkdir(parents=True, exist_ok=True)
-    _remove_temporary(directory)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{iteration:06d}-", dir=directory))
+    with naming(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        _remove_temporary(directory)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_TEMPORARY}{iteration:06d}-", dir=directory))
     try:
         temporary.chmod(0o755)
         for name, data in files.items():
-            _write_to_disk(temporary / name, data)
-        _sync_folder(temporary)
+            write_new(temporary / name, data)
+        sync_folder(temporary)
         final = directory / f"{iteration:06d}"
         _make_way(final)
         os.rename(temporary, final)
-        _sync_folder(directory)
+        sync_folder(directory)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -92,6 +94,15 @@ def save(
 def has_checkpoints(directory: Path) -> bool:
     """Whether there is any checkpoint folder, intact or not."""
     return bool(_folders(directory))
+
+
+def load(directory: Path, iteration: int) -> Checkpoint:
+    """The checkpoint of an iteration; CheckpointError where there is none, naming those there are, or it is damaged."""
+    folders = [folder for folder in _folders(directory) if _iteration_of(folder) == iteration]
+    if not folders:
+        there = ", ".join(str(number) for number in sorted({_iteration_of(folder) for folder in _folders(directory)}))
+        raise CheckpointError(f"no checkpoint of iteration {iteration} in {directory}; there are: {there or 'none'}")
+    return _load(folders[-1])
 
 
 def load_latest(directory: Path) -> Checkpoint:
@@ -162,25 +173,9 @@ def _folders(directory: Path) -> list[Path]:
     if not directory.is_dir():
         return []
     with os.scandir(directory) as entries:
-        names = [entry.name for entry in entries if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)]
+        names = [entry.name for entry in entries if _NAME.fullmatch(entry.name) and entry.is_dir()]
     folders = [directory / name for name in names]
     return sorted(folders, key=lambda folder: (_iteration_of(folder), not folder.name.endswith(".replaced")))
-
-
-def _write_to_disk(path: Path, data: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _make_way(final: Path) -> None:
@@ -207,7 +202,10 @@ def _prune(directory: Path, iteration: int, keep: int) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Rename first, so that a half-removed folder is never taken for a checkpoint."""
+    """Rename first, so that a half-removed folder is never taken for a checkpoint. Of a link, only the link goes."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
     doomed = folder.with_name(f"{_TEMPORARY}{folder.name}-removed")
     if doomed.exists():
         shutil.rmtree(doomed)

@@ -2,7 +2,7 @@
 
 config.yaml          the resolved configuration
 versions.json        what it ran with
-metrics.jsonl        one record per iteration and per evaluation
+metrics.jsonl        see metarl.runs.records
 events.out.tfevents* the same for TensorBoard
 checkpoints/         see metarl.runs.checkpoint
 evaluations/         one folder per evaluation
@@ -12,30 +12,30 @@ evaluations/         one folder per evaluation
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
-import os
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from metarl.config import RunConfig, differences, load_stored_config, to_yaml
 from metarl.errors import ConfigError
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import Checkpoint
+from metarl.runs.files import write_text
+from metarl.runs.records import METRICS, Record, RecordWriter, open_records, read_records
 
+_LONGEST_NAME = 120  # of folders; file systems allow 255 bytes
 _PACKAGES = ("metarl", "torch", "numpy", "ray", "gymnasium", "mujoco", "mjbatch")
 _log = logging.getLogger(__name__)
-
-Record = dict[str, Any]
 
 
 @dataclass
@@ -45,8 +45,7 @@ class RunDirectory:
     path: Path
     restored: Checkpoint | None
     evaluated: set[int]  # iterations that have an evaluation record
-    _metrics: TextIO
-    _board: SummaryWriter = field(repr=False)
+    records: RecordWriter
 
     @property
     def checkpoints(self) -> Path:
@@ -57,24 +56,19 @@ class RunDirectory:
 
     def write(self, record: Record) -> None:
         """Append a record to metrics.jsonl and TensorBoard. Its values must be finite."""
-        self._metrics.write(json.dumps(record, allow_nan=False) + "\n")
-        self._metrics.flush()
-        group = "train" if record["kind"] == "train" else f"evaluation/{record['split']}"
-        for name, value in record.items():
-            if isinstance(value, (int, float)) and name != "iteration":
-                self._board.add_scalar(f"{group}/{name}", value, record["iteration"])
+        self.records.write(record)
         if record["kind"] == "evaluation":
             self.evaluated.add(record["iteration"])
 
-    def sync(self) -> None:
-        """Bring the metrics to the disk: done before a checkpoint, whose resumption relies on them."""
-        os.fsync(self._metrics.fileno())
 
-
-def evaluation_folder(run: Path, split: str, iteration: int, overrides: Sequence[str] = ()) -> Path:
-    """Where the evaluation of an iteration on a split goes; one with overrides stands beside it."""
-    name = "-".join((f"{split}-{iteration:06d}", *overrides))
-    return run / "evaluations" / re.sub(r"[^\w.=,-]", "_", name)
+def evaluation_folder(run: Path, split: str, iteration: int, changes: Sequence[str] = ()) -> Path:
+    """Where the evaluation of an iteration on a split goes; `changes` (`key=value`) name one that differs from it."""
+    name = re.sub(r"[^\w.=,+-]", "_", "-".join((f"{split}-{iteration:06d}", *changes)))
+    if len(name.encode()) > _LONGEST_NAME:
+        name = (
+            f"{name.encode()[:_LONGEST_NAME].decode(errors='ignore')}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        )
+    return run / "evaluations" / name
 
 
 @contextmanager
@@ -91,28 +85,28 @@ def open_run(path: Path, config: RunConfig, resume: bool) -> Iterator[RunDirecto
     with locked(path):
         restored = _check(path, config, resume)
         iteration = restored.iteration if restored else 0
-        records = [r for r in read_records(path / "metrics.jsonl") if restored and r["iteration"] <= iteration]
-        write_text(path / "metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        kept = [r for r in read_records(path / METRICS) if restored and r["iteration"] <= iteration]
         _write_versions(path / "versions.json", warn=restored is not None)
         write_text(path / "config.yaml", to_yaml(config))
-        evaluated = {r["iteration"] for r in records if r["kind"] == "evaluation"}
-        board = SummaryWriter(str(path), purge_step=iteration + 1)
-        try:
-            with open(path / "metrics.jsonl", "a", encoding="utf-8") as metrics:
-                yield RunDirectory(path, restored, evaluated, metrics, board)
-        finally:
-            board.close()
+        evaluated = {r["iteration"] for r in kept if r["kind"] == "evaluation"}
+        with open_records(path, kept, iteration) as records:
+            yield RunDirectory(path, restored, evaluated, records)
 
 
 def _check(path: Path, config: RunConfig, resume: bool) -> Checkpoint | None:
     """The checkpoint to go on from, None to start afresh."""
     check_run(path, config, resume)
-    return checkpoint.load_latest(path / "checkpoints") if checkpoint.has_checkpoints(path / "checkpoints") else None
+    if checkpoint.has_checkpoints(path / "checkpoints"):
+        return checkpoint.load_latest(path / "checkpoints")
+    records = read_records(path / METRICS)
+    if records:
+        _refuse_lost_checkpoints(path, records, config.training.checkpoint_every)
+    return None
 
 
 def check_run(path: Path, config: RunConfig, resume: bool) -> None:
     """ConfigError where `path` holds a run and `resume` is off, or a run with another configuration."""
-    if not checkpoint.has_checkpoints(path / "checkpoints") and not read_records(path / "metrics.jsonl"):
+    if not checkpoint.has_checkpoints(path / "checkpoints") and not read_records(path / METRICS):
         return  # nothing has happened here yet
     if not resume:
         raise ConfigError(f"{path} already holds a run: add --resume to go on with it, or choose another --run-dir")
@@ -126,30 +120,15 @@ def check_run(path: Path, config: RunConfig, resume: bool) -> None:
         )
 
 
-def read_records(path: Path) -> list[Record]:
-    """All whole records of a metrics file; a last line cut off by a kill is left out."""
-    if not path.is_file():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(record, dict) or not isinstance(record.get("iteration"), int):
-            break
-        records.append(record)
-    return records
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+def _refuse_lost_checkpoints(path: Path, records: Sequence[Record], checkpoint_every: int) -> None:
+    """ConfigError where the records go further than a run gets before its first checkpoint."""
+    last = max(record["iteration"] for record in records)
+    if last > checkpoint_every:
+        raise ConfigError(
+            f"{path / METRICS} holds {len(records)} records up to iteration {last}, but {path / 'checkpoints'} holds "
+            "no checkpoint: put the checkpoints back (links to them are followed), or choose another --run-dir"
+        )
+    _log.warning("%s: no checkpoint yet, training begins anew; its %d records are dropped", path, len(records))
 
 
 def versions() -> dict[str, str | None]:
@@ -166,12 +145,25 @@ def versions() -> dict[str, str | None]:
 
 def _write_versions(path: Path, warn: bool) -> None:
     now = versions()
-    if warn and path.is_file():
-        before: Mapping[str, Any] = json.loads(path.read_text())
-        changed = [f"{k} {before.get(k)} -> {now.get(k)}" for k in now if before.get(k) != now.get(k)]
-        if changed:
-            _log.warning("resuming with other versions, results may differ in the last digits: %s", ", ".join(changed))
+    before = _read_versions(path) if warn else {}
+    changed = [f"{key} {before[key]} -> {value}" for key, value in now.items() if before.get(key, value) != value]
+    if changed:
+        _log.warning("resuming with other versions, results may differ in the last digits: %s", ", ".join(changed))
     write_text(path, json.dumps(now, indent=1))
+
+
+def _read_versions(path: Path) -> dict[str, Any]:
+    """What the run was trained with so far; empty, with a warning, where the file does not say."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        _log.warning("%s: not readable, so that versions cannot be compared", path)
+        return {}
+    return content
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,18 @@ from metarl.rollout.policy import AdaptivePolicy
 from metarl.runs.build import TrainedRun, load_run
 from metarl.runs.directory import evaluation_folder
 from metarl.runs.training_tasks import training_tasks
-from metarl.tasks import Split, TaskDistribution
+from metarl.tasks import Split, Task, TaskDistribution
 
 
-def evaluate_run(trained: TrainedRun, executor: Executor, split: Split) -> Evaluation:
-    """How a run's checkpoint adapts to the tasks of a split; all else is what its configuration says."""
+def evaluate_run(
+    trained: TrainedRun, executor: Executor, split: Split, chosen: Sequence[Task] = ()
+) -> Evaluation:
+    """How a run's checkpoint adapts to the tasks of a split; all else is what its configuration says.
+
+    `chosen`: to these tasks instead, which are then said to be of `split`.
+    """
     config, distribution = trained.config, trained.distribution
+    on_training_tasks = split == "train" and not chosen
     return evaluate(
         executor,
         distribution,
@@ -29,7 +35,8 @@ def evaluate_run(trained: TrainedRun, executor: Executor, split: Split) -> Evalu
         seed=config.seed,
         iteration=trained.checkpoint.iteration,
         tasks_per_unit=config.training.tasks_per_unit,
-        trained_on=training_tasks(trained, config.evaluation.num_tasks, config.seed) if split == "train" else None,
+        trained_on=training_tasks(trained, config.evaluation.num_tasks, config.seed) if on_training_tasks else None,
+        chosen=chosen,
     )
 
 

@@ -43,7 +43,8 @@ from metarl.rollout.policy import AdaptivePolicy
 from metarl.rollout.types import TrialBatch, TrialPlan, Unit
 from metarl.runs import checkpoint
 from metarl.runs.build import distribution_of, identity_of, restore, spaces_of
-from metarl.runs.directory import Record, RunDirectory, open_run
+from metarl.runs.directory import RunDirectory, open_run
+from metarl.runs.records import evaluation_record, train_record
 from metarl.tasks import Task, TaskDistribution
 from metarl.training.precheck import precheck
 from metarl.training.progress import ProgressReporter, SilentReporter
@@ -51,8 +52,6 @@ from metarl.training.stop import StopRequest, StopSource, stop_signals
 
 MakeExecutor = Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor]
 Reason = Literal["done", "time limit", "interrupted"]
-
-TIMINGS = ("wall_s", "sample_s", "learn_s", "other_s", "env_steps_per_s", "evaluate_s")  # all else repeats exactly
 
 _log = logging.getLogger(__name__)
 _LAGGED = "lagged."  # in checkpoints: the weights that the next iteration's trials are collected with
@@ -79,8 +78,8 @@ def train(
     stop: StopSource | None = None,
     saved: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Train what `config` describes, in `run_dir`, until it is done, out of time or asked to stop: by SIGINT, by
-    SIGTERM, or by `stop`. `saved` is called after each checkpoint.
+    """Train what `config` describes, in `run_dir`, until it is done, out of time or a stop is requested: by
+    SIGINT, SIGTERM or SIGHUP, or by `stop`. `saved` is called after each checkpoint.
 
     Raises ConfigError, TaskError or CheckpointError where the input is wrong, EnvironmentFault where an
     environment misbehaves, TrainingError where training diverges. The state after the last completed
@@ -126,10 +125,10 @@ def units_of(tasks: Sequence[Task], plan: TrialPlan, tasks_per_unit: int, seed: 
     return [Unit(i, group, plan, seeds.training_unit(seed, iteration, i)) for i, group in enumerate(groups)]
 
 
-def mean_returns(trials: Sequence[TrialBatch]) -> dict[str, float]:
-    """`return/round{i}`: mean undiscounted return of round i over tasks and streams."""
+def mean_returns(trials: Sequence[TrialBatch]) -> list[float]:
+    """The mean undiscounted return of each round over tasks and streams."""
     returns = np.concatenate([trial.returns for trial in trials], axis=1).mean(axis=(1, 2))
-    return {f"return/round{i}": float(value) for i, value in enumerate(returns)}
+    return [float(value) for value in returns]
 
 
 class _Loop:
@@ -169,7 +168,7 @@ class _Loop:
     def run(self) -> Outcome:
         try:
             reason = self._loop()
-        except Exception:
+        except (Exception, SystemExit):  # what the user's code raises may be either
             if self.is_consistent:
                 self._rescue()
             raise
@@ -238,18 +237,17 @@ class _Loop:
         steps = sum(trial.num_steps for trial in trials)
         self.env_steps += steps
         sample_s, learn_s = learn_start - collect_start, learn_end - learn_start
-        record: Record = {"kind": "train", "iteration": self.iteration, "env_steps": self.env_steps}
-        record |= mean_returns(trials) | {name: float(value) for name, value in metrics.items()}
+        returns = mean_returns(trials)
         end = time.perf_counter()
         total_s = end - start + self._log_s
-        record |= {
+        timings = {
             "wall_s": self.wall_s,
             "sample_s": sample_s,
             "learn_s": learn_s,
             "other_s": total_s - sample_s - learn_s,
-            "weights_lag": lag,
             "env_steps_per_s": steps / total_s,
         }
+        record = train_record(self.iteration, self.env_steps, returns, metrics, timings, lag)
         self._iterations_done += 1
         self.run_directory.write(record)
         self.is_consistent = True  # not before: a checkpoint whose record is missing would lose it for ever
@@ -297,19 +295,7 @@ class _Loop:
         )
         folder = self.run_directory.evaluation_folder(settings.split, self.iteration)
         evaluation.write(folder / "evaluation.json")
-        record: Record = {
-            "kind": "evaluation",
-            "iteration": self.iteration,
-            "env_steps": self.env_steps,
-            "split": settings.split,
-            "num_tasks": settings.num_tasks,
-            **{f"return/round{i}": score.mean for i, score in enumerate(evaluation.rounds)},
-            "env_steps_used": evaluation.env_steps,
-            "gain": evaluation.adaptation_gain.mean,
-            "gain_ci95": list(evaluation.adaptation_gain.ci95),
-            "wall_s": self.wall_s,
-            "evaluate_s": time.perf_counter() - start,
-        }
+        record = evaluation_record(evaluation, self.env_steps, self.wall_s, time.perf_counter() - start)
         self.run_directory.write(record)
         self.reporter.evaluation(record)
 
@@ -326,7 +312,7 @@ class _Loop:
     def _save(self, again: bool = False) -> None:
         if self.iteration == self.saved_iteration and not again:
             return
-        self.run_directory.sync()
+        self.run_directory.records.sync()
         meta = {
             "env_steps": self.env_steps,
             "wall_s": self.wall_s,

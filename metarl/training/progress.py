@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.logging import RichHandler
 from rich.text import Text
 
+from metarl.runs.records import returns_of
+
 _LINE_EVERY_S = 5.0
 
 
@@ -130,7 +132,7 @@ def train_line(record: Mapping[str, Any], iterations: int, eta_s: float) -> str:
 
 def _returns(record: Mapping[str, Any]) -> str:
     """Before and after adaptation: the first and the last round."""
-    values = [value for name, value in record.items() if name.startswith("return/round")]
+    values = returns_of(record)
     return " -> ".join(f"{value:.1f}" for value in dict.fromkeys((values[0], values[-1])))
 
 

@@ -176,16 +176,14 @@ def test_of_a_repeated_iteration_the_last_record_counts(tmp_path: Path) -> None:
     assert len(curve.env_steps) == 3
 
 
-def test_a_line_cut_off_at_the_end_is_left_out_and_one_in_the_middle_is_named(tmp_path: Path) -> None:
+def test_a_line_cut_off_at_the_end_and_a_damaged_one_in_the_middle_are_left_out(tmp_path: Path) -> None:
     path = write_metrics(tmp_path, iterations=3, evaluations=())
     whole = path.read_text()
-    path.write_text(whole[:-20])
-    curve = read_run(path).train
-    assert curve is not None
-    assert len(curve.env_steps) == 2
-    path.write_text("{broken\n" + whole)
-    with pytest.raises(MetarlError, match="line 1: not JSON"):
-        read_run(path)
+    for text, left in ((whole[:-20], 2), ("{broken\n" + whole, 3), ("[1]\n3\n" + whole, 3)):
+        path.write_text(text)
+        curve = read_run(path).train
+        assert curve is not None
+        assert len(curve.env_steps) == left
 
 
 @pytest.mark.parametrize("text", ["", '{"kind": "train", "iteration": 0, "env_steps": 5}\n'])
@@ -196,14 +194,6 @@ def test_metrics_without_returns_are_named(text: str, tmp_path: Path) -> None:
         read_run(path)
     with pytest.raises(MetarlError, match="no such metrics file"):
         read_run(tmp_path / "absent.jsonl")
-
-
-@pytest.mark.parametrize("text", ["[1]", "3", '{"kind": "train"}'])
-def test_a_line_that_is_no_record_is_named(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    path.write_text(text + "\n")
-    with pytest.raises(MetarlError, match="line 1: a record needs kind, iteration and env_steps"):
-        read_run(path)
 
 
 def test_learning_curve_draws_training_and_evaluations_before_and_after(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_no_space_while_writing_a_file_leaves_no_trace(tmp_path: Path, monkeypat
         path.write_bytes(data[:10])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_to_disk", full)
+    monkeypatch.setattr(checkpoint, "write_new", full)
     with pytest.raises(OSError, match="No space"):
         save(tmp_path, 2)
     assert [f.name for f in tmp_path.iterdir()] == ["000001"]

@@ -23,8 +23,9 @@ from metarl.rollout.local import LocalExecutor
 from metarl.rollout.types import TrialBatch
 from metarl.runs import checkpoint
 from metarl.runs.build import load_run
-from metarl.runs.directory import open_run, read_records
-from metarl.training.loop import TIMINGS, Outcome, resolve_device, train
+from metarl.runs.directory import open_run
+from metarl.runs.records import TIMINGS, read_records
+from metarl.training.loop import Outcome, resolve_device, train
 from metarl.training.progress import SilentReporter, train_line
 from tests.run_contents import records_of
 
