@@ -17,6 +17,8 @@ from metarl.cli.options import Address, ConfigName, Local, Overrides, expanded
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from metarl.config import RunConfig
+    from metarl.runs.warm_start import WarmStart
     from metarl.training.loop import Outcome
 
 
@@ -30,6 +32,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="go on with the run there; starts one if there is none")
     ] = False,
+    start_from: Annotated[
+        str | None,
+        typer.Option("--from", metavar="RUN", help="begin with the weights of another run's newest checkpoint"),
+    ] = None,
     local: Local = False,
     address: Address = None,
 ) -> None:
@@ -43,22 +49,42 @@ def train(
         given = list(overrides or ())
         run = expanded(run_dir) if run_dir else f"runs/{Path(config).stem}"
         settings = load_config(config, [*given, *(["executor.backend=local"] if local else [])])
+        start = _warm_start(expanded(start_from)) if start_from else None
         console = result_console()
         console.print(f"run directory: {run}", markup=False, highlight=False, soft_wrap=True)
+        console.print(algorithm_line(config, given, settings), markup=False, highlight=False, soft_wrap=True)
         reporter = ConsoleReporter(console)
         try:
             if address is None or settings.executor.backend == "local":
                 with executors(settings, address) as make_executor, local_copy(run) as (path, saved):
-                    outcome = run_training(settings, path, make_executor, resume=resume, reporter=reporter, saved=saved)
+                    outcome = run_training(
+                        settings, path, make_executor, resume=resume, start=start, reporter=reporter, saved=saved
+                    )
             else:
                 from metarl.distributed.learner import train_on_cluster
 
-                outcome = train_on_cluster(settings, run, address, resume, reporter)
+                outcome = train_on_cluster(settings, run, address, resume, reporter, start)
         finally:
             reporter.close()
         again = ["metarl", "train", config, *given, "--run-dir", run, "--resume"]
         again += ["--local"] if local else ["--address", address] if address else []
         _finish(console, run, outcome, shlex.join(again))
+
+
+def algorithm_line(config: str, overrides: list[str], settings: RunConfig) -> str:
+    """`algorithm promp: maml, outer ppo`: what was asked for, and what it stands for."""
+    from metarl.config import chosen_names
+
+    asked_for, name, choices = chosen_names(config, overrides, settings)
+    return ", ".join((f"algorithm {asked_for}" + (f": {name}" if name != asked_for else ""), *choices))
+
+
+def _warm_start(run: str) -> WarmStart:
+    from metarl.runs.remote import local_copy
+    from metarl.runs.warm_start import read_warm_start
+
+    with local_copy(run) as (path, _):
+        return read_warm_start(path, run if "://" in run else str(Path(run).resolve()))
 
 
 def _finish(console: Console, run: str, outcome: Outcome, command: str) -> None:

@@ -13,6 +13,7 @@ from metarl.config.commented import to_commented_yaml
 from metarl.config.load import (
     available_configs,
     changes,
+    chosen_names,
     config_path,
     differences,
     load_config,
@@ -37,6 +38,7 @@ __all__ = [
     "TrainingConfig",
     "available_configs",
     "changes",
+    "chosen_names",
     "config_path",
     "differences",
     "json_schema",

@@ -50,7 +50,7 @@ def config_path(name_or_path: str | Path) -> Path:
         raise ConfigError(f"no configuration file {path}: it is a folder")
     hint = did_you_mean(path.stem, known)
     raise ConfigError(
-        f"no configuration file {path}, and no configuration of that name;{hint} known names: {', '.join(known)}"
+        f"no configuration file {path}, and none of that name comes with metarl;{hint} `metarl config list` shows all"
     )
 
 
@@ -161,6 +161,15 @@ def _with_default_choices(section: dict[str, Any], model: type[BaseModel]) -> di
         if isinstance(value, dict) and "name" not in value and choices_of(field.annotation):
             named[key] = {"name": getattr(default, "name", None), **value} if default is not None else value
     return named
+
+
+def chosen_names(name_or_path: str | Path, overrides: Sequence[str], config: RunConfig) -> tuple[str, str, list[str]]:
+    """The algorithm or preset asked for, the algorithm that it stands for, and `outer ppo` of every choice in it."""
+    asked_for = set_keys(_read(config_path(name_or_path)), overrides)["algorithm"]["name"]
+    sections = [(key, getattr(config.algorithm, key)) for key in type(config.algorithm).model_fields]
+    names = {key: getattr(value, "name", None) for key, value in sections if isinstance(value, BaseModel)}
+    choices = [f"{key} {name}" for key, name in names.items() if name is not None]
+    return str(asked_for), str(dict(sections)["name"]), choices
 
 
 # --- writing and comparing ---------------------------------------------------------------------------

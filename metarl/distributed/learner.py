@@ -10,13 +10,19 @@ from metarl.distributed import RayExecutor, connect
 from metarl.distributed.nodes import has_gpu
 from metarl.distributed.restartable import Channel, run_restartable
 from metarl.runs.remote import local_copy
+from metarl.runs.warm_start import WarmStart
 from metarl.training.loop import Outcome, train
 from metarl.training.progress import ForwardingReporter, ProgressReporter, report_event
 from metarl.training.stop import StopRequest, stop_signals
 
 
 def train_on_cluster(
-    config: RunConfig, run_dir: str, address: str, resume: bool, reporter: ProgressReporter
+    config: RunConfig,
+    run_dir: str,
+    address: str,
+    resume: bool,
+    reporter: ProgressReporter,
+    start: WarmStart | None = None,
 ) -> Outcome:
     """As `metarl.training.loop.train`, in a process of the cluster at `address`; this one only follows it.
 
@@ -27,14 +33,16 @@ def train_on_cluster(
     with connect(address), stop_signals(stop):
         num_gpus = int(config.device == "cuda" or (config.device == "auto" and has_gpu()))
         run = run_dir if "://" in run_dir else os.path.abspath(run_dir)
-        work = partial(_learn, config, run, resume)
+        work = partial(_learn, config, run, resume, start)
         return run_restartable(work, partial(report_event, reporter), stop, num_gpus)
 
 
-def _learn(config: RunConfig, run_dir: str, resume: bool, channel: Channel) -> Outcome:
+def _learn(config: RunConfig, run_dir: str, resume: bool, start: WarmStart | None, channel: Channel) -> Outcome:
     settings = config.executor
     make_executor = partial(RayExecutor, num_workers=settings.num_workers, unit_deadline_s=settings.unit_deadline_s)
     go_on = resume or channel.is_restarted
     reporter = ForwardingReporter(channel.emit)
     with local_copy(run_dir) as (path, saved):
-        return train(config, path, make_executor, resume=go_on, reporter=reporter, stop=channel, saved=saved)
+        return train(
+            config, path, make_executor, resume=go_on, start=start, reporter=reporter, stop=channel, saved=saved
+        )

@@ -1,6 +1,7 @@
 """A run directory: what a run is, how it went, and what it learned.
 
 config.yaml          the resolved configuration
+origin.json          whose weights it began with, see metarl.runs.warm_start
 versions.json        what it ran with
 metrics.jsonl        see metarl.runs.records
 events.out.tfevents* the same for TensorBoard
@@ -17,7 +18,7 @@ import json
 import logging
 import platform
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +29,7 @@ import torch
 
 from metarl.config import RunConfig, differences, load_stored_config, to_yaml
 from metarl.errors import ConfigError
+from metarl.kernels.processor import processor_description
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import Checkpoint
 from metarl.runs.files import write_text
@@ -131,25 +133,37 @@ def _refuse_lost_checkpoints(path: Path, records: Sequence[Record], checkpoint_e
     _log.warning("%s: no checkpoint yet, training begins anew; its %d records are dropped", path, len(records))
 
 
-def versions() -> dict[str, str | None]:
+def versions() -> dict[str, Any]:
     """What this process runs with."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "platform": platform.platform()}
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
     found["gpu"] = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return found
+    return {**found, "processor": processor_description()}
 
 
 def _write_versions(path: Path, warn: bool) -> None:
     now = versions()
     before = _read_versions(path) if warn else {}
-    changed = [f"{key} {before[key]} -> {value}" for key, value in now.items() if before.get(key, value) != value]
+    changed = _differing(before, now)
     if changed:
         _log.warning("resuming with other versions, results may differ in the last digits: %s", ", ".join(changed))
     write_text(path, json.dumps(now, indent=1))
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """`torch 2.4.0 -> 2.5.0` of every version that both know and that differs."""
+    found = []
+    for key, value in now.items():
+        old = before.get(key, value)
+        if isinstance(value, dict) and isinstance(old, dict):
+            found += [f"{key} {line}" for line in _differing(old, value)]
+        elif old != value:
+            found.append(f"{key} {old} -> {value}")
+    return found
 
 
 def _read_versions(path: Path) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from metarl.runs import checkpoint
 from metarl.runs.build import distribution_of, identity_of, restore, spaces_of
 from metarl.runs.directory import RunDirectory, open_run
 from metarl.runs.records import evaluation_record, train_record
+from metarl.runs.warm_start import WarmStart, apply_warm_start, check_origin, write_origin
 from metarl.tasks import Task, TaskDistribution
 from metarl.training.precheck import precheck
 from metarl.training.progress import ProgressReporter, SilentReporter
@@ -74,12 +75,14 @@ def train(
     make_executor: MakeExecutor,
     *,
     resume: bool = False,
+    start: WarmStart | None = None,
     reporter: ProgressReporter | None = None,
     stop: StopSource | None = None,
     saved: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train what `config` describes, in `run_dir`, until it is done, out of time or a stop is requested: by
-    SIGINT, SIGTERM or SIGHUP, or by `stop`. `saved` is called after each checkpoint.
+    SIGINT, SIGTERM or SIGHUP, or by `stop`. `start` gives a new run the weights of another.
+    `saved` is called after each checkpoint.
 
     Raises ConfigError, TaskError or CheckpointError where the input is wrong, EnvironmentFault where an
     environment misbehaves, TrainingError where training diverges. The state after the last completed
@@ -90,6 +93,11 @@ def train(
     with open_run(run_dir, config, resume) as run, _learner_threads():
         if run.restored:
             restore(run.restored, distribution, algorithm)
+        check_origin(run_dir, start, is_restored=run.restored is not None)
+        if start and not run.restored:
+            apply_warm_start(start, algorithm)
+        if not run.restored:
+            write_origin(run_dir, start)
         executor = make_executor(distribution, algorithm.policy)
         try:
             stop = stop or StopRequest()

@@ -194,10 +194,27 @@ def test_names_in_a_manifest_cannot_lead_outside(tmp_path: Path) -> None:
             save(tmp_path, value)
 
 
-def test_other_files_and_links_are_not_taken_for_checkpoints(tmp_path: Path) -> None:
-    save(tmp_path / "elsewhere", 900)
+def test_other_files_are_not_taken_for_checkpoints(tmp_path: Path) -> None:
     save(tmp_path, 1)
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "000900").symlink_to(tmp_path / "elsewhere" / "000900")
     (tmp_path / "000800").write_text("a file")
+    (tmp_path / "000700").symlink_to(tmp_path / "purged")
     assert checkpoint.load_latest(tmp_path).iteration == 1
+
+
+def test_links_to_checkpoints_are_followed_and_pruning_removes_the_links_alone(tmp_path: Path) -> None:
+    for iteration in (1, 2):
+        save(tmp_path / "archive", iteration)
+        (tmp_path / f"00000{iteration}").symlink_to(tmp_path / "archive" / f"00000{iteration}")
+    assert checkpoint.load_latest(tmp_path).iteration == 2
+    save(tmp_path, 3, keep=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000003", "archive"]
+    assert checkpoint.load_latest(tmp_path / "archive").iteration == 2
+
+
+def test_a_checkpoint_is_loaded_by_its_iteration(tmp_path: Path) -> None:
+    for iteration in (1, 2):
+        save(tmp_path, iteration)
+    assert checkpoint.load(tmp_path, 1).iteration == 1
+    with pytest.raises(CheckpointError, match=r"no checkpoint of iteration 3 in .*; there are: 1, 2"):
+        checkpoint.load(tmp_path, 3)
