@@ -80,9 +80,7 @@ def evaluate(
                 _report(console, result, folder, str(folder).replace(str(path), run))
 
 
-def _evaluate(
-    trained: TrainedRun, split: Split, chosen: list[Task], is_local: bool, address: str | None
-) -> Evaluation:
+def _evaluate(trained: TrainedRun, split: Split, chosen: list[Task], is_local: bool, address: str | None) -> Evaluation:
     from metarl.runs.evaluation import evaluate_run
 
     config = trained.config

@@ -16,9 +16,7 @@ from metarl.runs.training_tasks import training_tasks
 from metarl.tasks import Split, Task, TaskDistribution
 
 
-def evaluate_run(
-    trained: TrainedRun, executor: Executor, split: Split, chosen: Sequence[Task] = ()
-) -> Evaluation:
+def evaluate_run(trained: TrainedRun, executor: Executor, split: Split, chosen: Sequence[Task] = ()) -> Evaluation:
     """How a run's checkpoint adapts to the tasks of a split; all else is what its configuration says.
 
     `chosen`: to these tasks instead, which are then said to be of `split`.
