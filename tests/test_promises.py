@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,8 @@ from metarl.distributed import RayExecutor, connect
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
 from metarl.training.loop import MakeExecutor, train
+from metarl.training.progress import SilentReporter
+from metarl.training.stop import StopRequest
 from tests.run_contents import left_by, records_of
 
 CONFIG = """seed: 5
@@ -27,10 +31,21 @@ PEARL = (
 )
 ALGORITHMS = {
     "maml": "{name: maml, tasks_per_iteration: 6, num_streams: 3, outer: {name: ppo, steps: 2}}",
-    "rl2": "{name: rl2, tasks_per_iteration: 6, core: {name: gru, hidden_dim: 16}}",
+    "rl2": "{name: rl2, tasks_per_iteration: 6, core: {name: gru, hidden_dim: 16}, lr_schedule: linear}",
     "pearl": PEARL,
     "pearl with overlap": PEARL,
 }
+
+
+class StopAfter(SilentReporter):
+    """Requests a stop when an iteration is complete."""
+
+    def __init__(self, iteration: int, stop: StopRequest):
+        self._iteration, self._stop = iteration, stop
+
+    def train(self, record: Mapping[str, Any], iterations: int, eta_s: float) -> None:
+        if record["iteration"] == self._iteration:
+            self._stop.signal_number = signal.SIGTERM
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,9 +79,13 @@ def test_local_and_one_and_three_actors_learn_bitwise_the_same(tmp_path, algorit
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_resumed_run_equals_the_uninterrupted_one_bitwise(tmp_path, algorithm):
-    train(config_for(tmp_path / "c", algorithm, 4), tmp_path / "straight", executor_of(2))
-    train(config_for(tmp_path / "c", algorithm, 2), tmp_path / "halved", executor_of(2))
-    train(config_for(tmp_path / "c", algorithm, 4), tmp_path / "halved", executor_of(0), resume=True)
+    """Interrupted, not trained for fewer iterations: a learning rate that falls linearly knows how many there are."""
+    config = config_for(tmp_path / "c", algorithm, 4)
+    train(config, tmp_path / "straight", executor_of(2))
+    stop = StopRequest()
+    outcome = train(config, tmp_path / "halved", executor_of(2), reporter=StopAfter(2, stop), stop=stop)
+    assert (outcome.reason, outcome.iteration) == ("interrupted", 2)
+    train(config, tmp_path / "halved", executor_of(0), resume=True)
     assert left_by(tmp_path / "straight", 4) == left_by(tmp_path / "halved", 4)
 
 

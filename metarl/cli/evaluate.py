@@ -75,7 +75,6 @@ def evaluate(
             with _writable(folder):
                 result = _evaluate(trained, name, chosen, local, address)
                 notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
-                notes += [f"The tasks were chosen: {'; '.join(task)}."] if task else []
                 result = replace(result, notes=(*result.notes, *notes))
                 _report(console, result, folder, str(folder).replace(str(path), run))
 
@@ -114,7 +113,7 @@ def _task(distribution: TaskDistribution, text: str) -> Task:
 
     example = ",".join(f"{parameter.name}=..." for parameter in distribution.parameters)
     values = {}
-    for part in _split_at_commas(text):
+    for part in split_at_commas(text):
         name, value = parse_override(part, "--task", "name=value,...", example)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number and not (isinstance(value, list) and value):
@@ -123,7 +122,7 @@ def _task(distribution: TaskDistribution, text: str) -> Task:
     return distribution.task(**values)
 
 
-def _split_at_commas(text: str) -> list[str]:
+def split_at_commas(text: str) -> list[str]:
     """The parts between commas that stand in no brackets."""
     parts, depth = [""], 0
     for character in text:

@@ -193,6 +193,7 @@ def evaluate(
         iteration=iteration,
         success=None if any(s is None for s in reported) else np.concatenate([s for s in reported if s is not None], 1),
         was_trained_on=trained_on is not None,
+        is_chosen=bool(chosen),
     )
 
 
@@ -226,10 +227,11 @@ def summarise(
     iteration: int = 0,
     success: Bool[np.ndarray, "R K N"] | None = None,
     was_trained_on: bool = False,
+    is_chosen: bool = False,
 ) -> Evaluation:
     """The statistics of `returns` on `tasks`; trials on equal tasks are joined, so that each task weighs the same.
 
-    `was_trained_on` says that the tasks are some that the weights were trained on.
+    `was_trained_on` says that the tasks are some that the weights were trained on, `is_chosen` that they were chosen.
     """
     distinct = sorted(set(tasks), key=lambda task: tuple(task.vector()))
     rows = [[k for k, task in enumerate(tasks) if task == one] for one in distinct]
@@ -249,7 +251,7 @@ def summarise(
     )
     gains = task_means[-1] - task_means[0]  # [D], each task with itself
     gain_interval = _interval(gains, [scores[-1] - scores[0] for scores in repeats], is_whole, seed)
-    notes = _notes(distribution, plan, split, len(distinct), len(tasks), was_trained_on)
+    notes = _notes(distribution, plan, split, len(distinct), len(tasks), was_trained_on, is_chosen)
     intervals = [*(score.ci95 for score in rounds), *([gain_interval] if len(rounds) > 1 else [])]
     return Evaluation(
         distribution=distribution.name,
@@ -321,6 +323,7 @@ def _notes(
     num_distinct: int,
     num_drawn: int,
     was_trained_on: bool,
+    is_chosen: bool,
 ) -> tuple[str, ...]:
     """What a reader must know to read the numbers right, in plain sentences."""
     notes = []
@@ -331,6 +334,8 @@ def _notes(
         notes.append(
             f"Train and test tasks coincide: {count}-task family, shows adaptation but no generalisation to new tasks."
         )
+    elif is_chosen:
+        notes.append("The tasks were chosen, not drawn: they may be among those that the run trained on.")
     elif was_trained_on:
         notes.append("Evaluated on tasks that the run trained on: shows no generalisation to new tasks.")
     elif split == "train":

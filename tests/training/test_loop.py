@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -277,23 +276,26 @@ def test_the_time_limit_counts_earlier_sessions(tmp_path: Path, make_config: Cal
     limit = ("training.iterations=100000", "training.time_limit_minutes=0.005", "training.evaluate_every=1000000")
     first = train(make_config(*limit), tmp_path / "run", LocalExecutor)
     assert (first.reason, first.iteration > 0) == ("time limit", True)
-    assert 0.3 <= first.wall_s < 10
+    assert first.wall_s >= 0.3
     evaluated = [r["iteration"] for r in records_of(tmp_path / "run") if r["kind"] == "evaluation"]
     assert evaluated == [0, first.iteration]
     again = train(make_config(*limit), tmp_path / "run", LocalExecutor, resume=True)
     assert (again.reason, again.iteration) == ("time limit", first.iteration)
-    longer = (*limit[:1], "training.time_limit_minutes=0.01", limit[2])
+    longer = (limit[0], f"training.time_limit_minutes={first.wall_s / 60 + 0.01}", limit[2])
     assert train(make_config(*longer), tmp_path / "run", LocalExecutor, resume=True).iteration > first.iteration
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path, make_config: Callable[..., RunConfig]) -> None:
     def twice() -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        train(make_config(), tmp_path / "run", lambda d, p: Interrupting(d, p, 6, twice))
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script runs the tests
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(make_config(), tmp_path / "run", lambda d, p: Interrupting(d, p, 6, twice))
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert checkpoint.load_latest(tmp_path / "run" / "checkpoints").iteration == 2
 
 
