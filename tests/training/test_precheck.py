@@ -39,7 +39,7 @@ def test_an_environment_that_never_answers_is_a_fault() -> None:
         def step(self, action):
             time.sleep(3600)
 
-    with pytest.raises(EnvironmentFault, match="checking a few environments did not end within 0.5 s"):
+    with pytest.raises(EnvironmentFault, match=r"checking a few environments did not end within 0\.5 s"):
         precheck(Carts(lambda task: Hangs(task["goal"])), 0.5)
 
 
