@@ -71,6 +71,7 @@ def env_action_map(space: gymnasium.Space | Sequence[gymnasium.Space]) -> Action
     """
     rows = [space] if isinstance(space, gymnasium.Space) else list(space)
     distinct = list({id(row): row for row in rows}.values())
+    rows = distinct if len(distinct) == 1 else rows
     require_same_kind(distinct, [f"row {i}" for i in range(len(distinct))])
     if isinstance(rows[0], Discrete):
         dtype, start = rows[0].dtype, _shared([row.start for row in rows])  # type: ignore[attr-defined]
@@ -96,6 +97,9 @@ def _float_map(low: np.ndarray, high: np.ndarray, is_bounded: np.ndarray) -> Act
     largest = np.finfo(dtype).max
     low, high = (bound.clip(-largest, largest).astype(precise) for bound in (low, high))
     scale = _scaling(low, high, is_bounded)
+    one = np.ones(low.shape[-1], precise)
+    if is_bounded.all() and (scale(-one) >= low).all() and (scale(one) <= high).all():  # then so is all between
+        return lambda actions: scale(actions.astype(precise, copy=False)).astype(dtype, copy=False)
     return lambda actions: scale(actions.astype(precise, copy=False)).clip(low, high).astype(dtype, copy=False)
 
 
