@@ -90,6 +90,10 @@ class MAMLConfig(AlgorithmConfig):
                 raise ValueError(
                     f"exploration_coef ({self.exploration_coef}) does not apply to outer.name reptile; set 0"
                 )
+        if self.bootstrap_truncated and self.gamma == 1:
+            raise ValueError(
+                "bootstrap_truncated needs gamma below 1: without a discount what follows has no finite value"
+            )
         if self.init_std < self.min_std:
             raise ValueError(f"init_std ({self.init_std}) must not be below min_std ({self.min_std})")
         return self
