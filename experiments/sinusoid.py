@@ -37,7 +37,7 @@ from torch import Tensor
 from metarl.evaluation.statistics import bootstrap_ci95, mean
 from metarl.kernels.batched_mlp import batched_mlp
 from metarl.nets.mlp_policy import init_mlp
-from metarl.ops.functional_sgd import Params, Rates, adapt, gradient
+from metarl.ops.functional_sgd import Params, Rates, adapt
 
 HIDDEN = (40, 40)
 NUM_TASKS, NUM_QUERY = 25, 20  # per meta-training iteration
@@ -151,13 +151,13 @@ def meta_gradient(
         d_theta = {n: ((start[n] - end) / rates[n]).detach() for n, end in adaptation.adapted.items()}
         d_rates = {}
     else:
-        d_theta, d_rates = adaptation.pull_back(gradient(loss, adaptation.adapted))
+        d_theta, d_rates = adaptation.meta_gradient(loss)
     over_tasks = [{name: value.mean(0) for name, value in each.items()} for each in (d_theta, d_rates)]
     return over_tasks[0], over_tasks[1], float(loss.detach()) / num_tasks
 
 
-def _support_loss(x: Tensor, y: Tensor, params: Params) -> tuple[Tensor, Tensor]:
-    return squared_error(params, x, y).sum(), x.new_zeros(())
+def _support_loss(x: Tensor, y: Tensor, params: Params) -> tuple[Tensor, Params]:
+    return squared_error(params, x, y).sum(), {}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
@@ -53,8 +54,8 @@ class RoundTensors:
         returns = join([r.returns.mean(1) for r in rounds]).float()
         return RoundTensors(observations, actions, advantages, mask, behaviour, old_log_prob, returns)
 
-    def __getitem__(self, tasks: slice) -> RoundTensors:
-        """The same round of some of the tasks."""
+    def __getitem__(self, tasks: slice | Int[Tensor, " K"]) -> RoundTensors:
+        """The same round of some of the tasks, by a slice or by their indices."""
         return RoundTensors(
             self.observations[tasks],
             self.actions[tasks],
@@ -65,9 +66,20 @@ class RoundTensors:
             self.returns[tasks],
         )
 
+    def double(self) -> RoundTensors:
+        """The same in double precision."""
+        floats = ("observations", "advantages", "mask", "old_log_prob", "returns")
+        actions = self.actions.double() if self.actions.is_floating_point() else self.actions
+        behaviour = type(self.behaviour)(*(x.double() for x in self.behaviour))
+        return RoundTensors(actions=actions, behaviour=behaviour, **{n: getattr(self, n).double() for n in floats})
+
     def log_prob(self, distribution: Distribution) -> Tensor:
         return distribution.log_prob(self.actions).view_as(self.mask)
 
     def kl_from_behaviour(self, distribution: Distribution) -> Tensor:
         """KL(behaviour || distribution), mean per task [K]."""
         return masked_mean(self.behaviour.kl(distribution).view_as(self.mask), self.mask)  # type: ignore[arg-type]
+
+    def kl_to_behaviour(self, distribution: Distribution) -> Tensor:
+        """KL(distribution || behaviour), mean per task [K]."""
+        return masked_mean(distribution.kl(self.behaviour).view_as(self.mask), self.mask)  # type: ignore[arg-type]

@@ -32,7 +32,11 @@ def init_mlp(sizes: tuple[int, ...], generator: torch.Generator) -> dict[str, Te
 
 @dataclass(frozen=True)
 class MLPPolicy:
-    """Gaussian with state-independent log-std for continuous actions, softmax for discrete ones."""
+    """Gaussian with state-independent log-std for continuous actions, softmax for discrete ones.
+
+    The floor `min_std` has derivative 0 below it, so steps of learners and of adaptation end above it:
+    `metarl.ops.distributions.project_log_std_` after an optimiser's step, `step_above_floor` within adaptation.
+    """
 
     obs_dim: int
     action_dim: int
@@ -60,6 +64,16 @@ class MLPPolicy:
         if self.discrete:
             return Categorical(output)
         return Gaussian(output, params["log_std"].clamp_min(math.log(self.min_std))[:, None])
+
+    def step_above_floor(self, before: Mapping[str, Tensor], after: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The end of an adaptation step, with log-std no lower than the floor.
+
+        One that started below the floor (checkpoints of earlier versions) is not raised: it evaluates as it did.
+        """
+        if self.discrete:
+            return after
+        lowest = before["log_std"].clamp_max(math.log(self.min_std))
+        return {**after, "log_std": torch.maximum(after["log_std"], lowest)}
 
     def linearised(
         self, params: Mapping[str, Tensor], observations: Float[Tensor, "K B O"]
@@ -92,10 +106,10 @@ class MLPPolicy:
         """[K, A] float32, with the floor applied."""
         return np.maximum(params["log_std"], np.float32(math.log(self.min_std)))
 
-    def tasks_that_fit(self, num_samples: int, device: torch.device) -> int:
+    def tasks_that_fit(self, num_samples: int, device: torch.device, itemsize: int = 4) -> int:
         """How many tasks of `num_samples` one batched product should hold: on a CPU one layer's activations stay
         in cache (2 MiB), on a GPU a second-order graph of some 60 activations takes at most half the memory."""
-        activations = 4 * num_samples * max(self.hidden, default=1)
+        activations = itemsize * num_samples * max(self.hidden, default=1)
         if device.type == "cpu":
             return max(1, 2 * 2**20 // activations)
         return max(1, torch.cuda.get_device_properties(device).total_memory // (2 * 60 * activations))

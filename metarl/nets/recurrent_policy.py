@@ -97,6 +97,8 @@ class RecurrentPolicy:
     """Gaussian with state-independent log-std for continuous actions, softmax for discrete ones; and a critic.
 
     `unbounded` lists the dimensions of a continuous action that have no range; the others are given in [-1, 1].
+    The floor `min_std` has derivative 0 below it: `metarl.ops.distributions.project_log_std_` belongs after every
+    optimiser step.
     """
 
     obs_dim: int

@@ -41,14 +41,22 @@ def generalised_advantages(
     return discounted_sums(deltas, gamma * lambda_) * mask
 
 
-def baseline_features(observations: Float[Tensor, "*batch T O"]) -> Float[Tensor, "*batch T F"]:
-    """(o, o^2, t, t^2, t^3, 1) with o clipped to [-10, 10] and t in hundreds of steps; float64, F = 2 O + 4.
-
-    Source: Duan et al. 2016 (rllab's linear feature baseline).
-    """
+def state_features(observations: Float[Tensor, "*batch O"]) -> Float[Tensor, "*batch F"]:
+    """(o, o^2, 1) with o clipped to [-10, 10]; float64, F = 2 O + 1."""
     o = observations.double().clamp(-10, 10)
-    t = torch.arange(o.shape[-2], dtype=o.dtype, device=o.device)[:, None].expand(*o.shape[:-1], 1) / 100
-    return torch.cat((o, o * o, t, t**2, t**3, torch.ones_like(t)), dim=-1)
+    return torch.cat((o, o * o, torch.ones_like(o[..., :1])), dim=-1)
+
+
+def baseline_features(observations: Float[Tensor, "*batch T O"], gamma: float = 1.0) -> Float[Tensor, "*batch T F"]:
+    """(o, o^2, t, t^2, t^3, h, 1) with o clipped to [-10, 10] and t in units of T; float64, F = 2 O + 5.
+
+    h_t = 1 + gamma + ... + gamma^(T-t-1) is the return of a constant reward of 1, which no cubic in t follows where T
+    is several times 1 / (1 - gamma). Source: Duan et al. 2016 (rllab's linear feature baseline), but for h.
+    """
+    features, T = state_features(observations), observations.shape[-2]
+    t = torch.arange(T, dtype=features.dtype, device=features.device) / T
+    time = torch.stack((t, t**2, t**3, discounted_sums(torch.ones_like(t), gamma)), dim=-1)
+    return torch.cat((features[..., :-1], time.expand(*features.shape[:-1], 4), features[..., -1:]), dim=-1)
 
 
 def fit_linear_baseline(
@@ -77,22 +85,49 @@ def linear_baseline_advantages(
 ) -> Float[Tensor, "K N T"]:
     """Advantages against a linear baseline refit on these very episodes, standardised per task; float64.
 
-    With `bootstrap_truncated` the baseline also values the state where time ran out; without it the
-    horizon is part of the task (finite-horizon return), as in the MAML and ProMP experiments.
+    Without `bootstrap_truncated` the horizon is part of the task: returns end there, and the baseline knows the time
+    (as in the MAML and ProMP experiments). With it the task goes on: returns are bootstrapped where time ran out, and
+    the baseline is one of the state alone. Needs gamma < 1 then.
     """
     real = mask.double()
     rewards = rewards.double() * real
-    features = baseline_features(observations)
-    weights = fit_linear_baseline(features, discounted_sums(rewards, gamma), real)
-    values = torch.einsum("kntf,kf->knt", features, weights)
-    last_values = torch.zeros_like(values[..., 0])
+    returns = discounted_sums(rewards, gamma)
     if bootstrap_truncated:
-        last_features = baseline_features(last_observations[..., None, :])[..., 0, :]
-        steps = real.sum(-1) / 100
-        num_obs = observations.shape[-1]
-        last_features[..., 2 * num_obs : 2 * num_obs + 3] = torch.stack((steps, steps**2, steps**3), -1)
-        last_values = torch.einsum("knf,kf->kn", last_features, weights) * truncated
+        features = state_features(observations)
+        weights = fit_bootstrapped_baseline(features, returns, real, truncated, last_observations, gamma)
+        last_values = torch.einsum("knf,kf->kn", state_features(last_observations), weights) * truncated
+    else:
+        features = baseline_features(observations, gamma)
+        weights = fit_linear_baseline(features, returns, real)
+        last_values = torch.zeros_like(returns[..., 0])
+    values = torch.einsum("kntf,kf->knt", features, weights)
     return standardise(generalised_advantages(rewards, values, last_values, real, gamma, lambda_), real)
+
+
+def fit_bootstrapped_baseline(
+    features: Float[Tensor, "K N T F"],
+    returns: Float[Tensor, "K N T"],
+    mask: Float[Tensor, "K N T"],
+    truncated: Bool[Tensor, "K N"],
+    last_observations: Float[Tensor, "K N O"],
+    gamma: float,
+    passes: int = 2,
+) -> Float[Tensor, "K F"]:
+    """Weights of the state's value, from returns that go on with it where time ran out: y_t = G_t + gamma^(L-t) v(o_L).
+
+    It starts from the constant that agrees with its own bootstrapped returns, v = sum G / sum(1 - gamma^(L-t)) (the
+    1 alone where an episode terminated), and refits it `passes` times on y. The fixed point itself is not sought: with
+    features of the state it need not exist, where episodes are shorter than 1 / (1 - gamma).
+    """
+    steps_left = mask.flip(-1).cumsum(-1).flip(-1)
+    discount = gamma**steps_left * mask * truncated[..., None]  # of what follows the last step
+    constant = returns.sum((1, 2)) / (mask - discount).sum((1, 2))
+    last_values = constant[:, None].expand(truncated.shape)
+    last_features = state_features(last_observations)
+    for _ in range(passes):
+        weights = fit_linear_baseline(features, returns + discount * last_values[..., None], mask)
+        last_values = torch.einsum("knf,kf->kn", last_features, weights)
+    return weights
 
 
 def standardise(x: Float[Tensor, "K N T"], mask: Float[Tensor, "K N T"]) -> Float[Tensor, "K N T"]:

@@ -44,10 +44,23 @@ def clipped_ratio(log_prob: KNT, old_log_prob: KNT, advantages: KNT, mask: KNT, 
     return -masked_mean(torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages), mask)
 
 
-def exploration_credit(log_prob: KNT, mask: KNT, query_returns: Float[Tensor, " K"]) -> Float[Tensor, " K"]:
-    """-E[log pi(support actions)] x the task's query return: E-MAML's term that credits the support data
-    with what adaptation made of them. `query_returns` should be centred. Source: Stadie et al. 2018, eq. 5."""
-    return -masked_mean(log_prob, mask) * query_returns
+def exploration_credit(
+    log_ratio: Float[Tensor, " K"],
+    credit: Float[Tensor, " K"],
+    num_steps: Float[Tensor, " K"],
+    clip: float | None = None,
+) -> Float[Tensor, " K"]:
+    """-rho credit / num_steps: E-MAML's term, which credits the support data with what adaptation made of them.
+
+    The whole support data count as one action of the policy that collected them: `log_ratio` is log rho = sum of
+    log pi/pi_old over all steps of all support episodes (log-probabilities of independent actions add up), and `credit`
+    its advantage, the centred query return. At pi = pi_old the gradient is the score function's, with rho it stays
+    exact in later outer steps, and `clip` clips it as PPO does. `num_steps`, the mean length of the query episodes,
+    puts the term on the scale of the other surrogates, which are means over steps. Source: Stadie et al. 2018, eq. 5.
+    """
+    one = torch.ones_like(log_ratio)[:, None, None]
+    action = (log_ratio[:, None, None], 0 * one, credit[:, None, None], one)
+    return (likelihood_ratio(*action) if clip is None else clipped_ratio(*action, clip)) / num_steps
 
 
 INNER_OBJECTIVES = {"likelihood_ratio": likelihood_ratio, "dice": dice, "plain": plain}

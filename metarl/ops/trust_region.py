@@ -87,4 +87,4 @@ def fisher_product(
     cotangent = distribution.fisher_product(moved, weight)  # type: ignore[arg-type]
     product = sum((x * y.detach()).sum() for x, y in zip(distribution, cotangent, strict=True))
     w = gradient(product, adaptation.adapted, retain_graph=True)  # type: ignore[arg-type]
-    return adaptation.pull_back(w, with_extra=False, retain_graph=True)
+    return adaptation.pull_back(w, retain_graph=True)

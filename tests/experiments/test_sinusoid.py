@@ -88,7 +88,7 @@ def bias_only(params: Params, y: Tensor) -> Tensor:
 def bias_adaptation(num_steps: int, second_order: bool = True) -> tuple[Adaptation, Params]:
     start = {"theta": torch.tensor([1.0], dtype=F64)}
     rates = {"theta": torch.tensor(0.1, dtype=F64)}
-    losses = [lambda params: (bias_only(params, SUPPORT), SUPPORT.new_zeros(()))] * num_steps
+    losses = [lambda params: (bias_only(params, SUPPORT), {})] * num_steps
     adaptation = adapt(start, losses, rates, second_order)
     return adaptation, gradient(bias_only(adaptation.adapted, QUERY), adaptation.adapted)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from metarl.ops.returns import (
     baseline_features,
     discounted_sums,
+    fit_bootstrapped_baseline,
     fit_linear_baseline,
     generalised_advantages,
     linear_baseline_advantages,
     masked_mean,
     standardise,
+    state_features,
 )
 
 F64 = torch.float64
@@ -71,9 +74,39 @@ def test_baseline_is_fitted_per_task_and_ignores_padding():
     g = torch.Generator().manual_seed(0)
     obs, targets = torch.randn(2, 4, 10, 3, generator=g), torch.randn(2, 4, 10, generator=g)
     mask = (torch.arange(10) < 7).float().expand(2, 4, 10)
-    both = fit_linear_baseline(baseline_features(obs), targets, mask)
-    alone = fit_linear_baseline(baseline_features(obs[1:, :, :7]), targets[1:, :, :7], mask[1:, :, :7])
+    features = baseline_features(obs)
+    both = fit_linear_baseline(features, targets, mask)
+    alone = fit_linear_baseline(features[1:, :, :7], targets[1:, :, :7], mask[1:, :, :7])
     torch.testing.assert_close(both[1:], alone)
+
+
+@pytest.mark.parametrize("gamma", [0.9, 0.99, 1.0])
+def test_baseline_features_hold_the_return_of_a_constant_reward(gamma):
+    # T = 3: 1 + gamma + gamma^2, 1 + gamma, 1
+    features = baseline_features(torch.zeros(1, 1, 3, 2), gamma)[0, 0]
+    torch.testing.assert_close(features[:, -2], torch.tensor([1 + gamma + gamma**2, 1 + gamma, 1.0], dtype=F64))
+
+
+def test_a_bootstrapped_baseline_by_hand():
+    # gamma .5, reward 1; episode 1 terminates after 1 step, episode 2 runs out of time after 2. Constant observations.
+    # y = 1; (1.5 + .25 v, 1 + .5 v): v = mean y where 3 v = 3.5 + .75 v, so v = 14 / 9
+    observations, mask = torch.zeros(1, 2, 2, 1), torch.tensor([[[1.0, 0.0], [1.0, 1.0]]], dtype=F64)
+    returns, truncated = torch.tensor([[[1.0, 0.0], [1.5, 1.0]]], dtype=F64), torch.tensor([[False, True]])
+    features = state_features(observations)
+    weights = fit_bootstrapped_baseline(features, returns, mask, truncated, torch.zeros(1, 2, 1), 0.5)
+    torch.testing.assert_close((features @ weights[0])[0, 0, 0], torch.tensor(14 / 9, dtype=F64), atol=1e-4, rtol=0)
+
+
+def test_a_bootstrapped_baseline_follows_the_state():
+    """Two absorbing states that earn 1 and -1 for ever: +-1 / (1 - gamma) = +-10 to within what two passes leave."""
+    N, T, gamma = 6, 40, 0.9
+    sign = torch.tensor([1.0, -1.0]).repeat(N // 2)[None, :, None]
+    observations, rewards = sign[..., None].expand(1, N, T, 1), sign.expand(1, N, T).double()
+    returns, mask = discounted_sums(rewards, gamma), torch.ones(1, N, T, dtype=F64)
+    arguments = (returns, mask, torch.ones(1, N, dtype=torch.bool), observations[:, :, -1], gamma)
+    values = state_features(observations) @ fit_bootstrapped_baseline(state_features(observations), *arguments)[0]
+    # bootstrapped with b, a fit gives 10 - d (10 - b), d = mean of .9^1 .. .9^40 = .222; two passes from 0: 10 - 10 d^2
+    torch.testing.assert_close(values, sign.double().expand(1, N, T) * (10 - 10 * 0.2217**2), atol=1e-2, rtol=0)
 
 
 def test_standardise_divides_by_the_standard_deviation_not_the_variance():

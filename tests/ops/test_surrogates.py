@@ -39,11 +39,21 @@ def test_every_inner_objective_has_the_policy_gradient_as_its_first_derivative()
         torch.testing.assert_close(gradient, -advantages / 12)
 
 
-def test_e_maml_credits_support_actions_with_the_query_return():
-    log_prob = torch.zeros(2, 1, 2, dtype=F64, requires_grad=True)
-    loss = exploration_credit(log_prob, torch.ones(2, 1, 2, dtype=F64), torch.tensor([1.0, -2.0], dtype=F64))
+def test_e_maml_credits_every_support_action_with_the_query_return():
+    # 2 episodes of 2 steps, query episodes of 2 steps: d/d log pi of -rho c / 2 with rho = 1 is -c / 2 for each action
+    log_prob = torch.zeros(2, 2, 2, dtype=F64, requires_grad=True)
+    two = torch.full((2,), 2.0, dtype=F64)
+    loss = exploration_credit(log_prob.sum((1, 2)), torch.tensor([1.0, -2.0], dtype=F64), two)
     (gradient,) = torch.autograd.grad(loss.sum(), log_prob)
-    assert gradient.tolist() == [[[-0.5, -0.5]], [[1.0, 1.0]]]
+    assert gradient[0].unique().tolist() == [-0.5]
+    assert gradient[1].unique().tolist() == [1.0]
+
+
+def test_e_maml_clips_the_ratio_of_the_whole_support_data():
+    # rho 2, c 1: min(2, 1.3);  rho 2, c -1: min(-2, -1.3);  rho .5, c -1: min(-.5, -.7);  negated, over 10 steps
+    log_ratio, credit = torch.tensor([2.0, 2.0, 0.5], dtype=F64).log(), torch.tensor([1.0, -1.0, -1.0], dtype=F64)
+    loss = exploration_credit(log_ratio, credit, torch.full((3,), 10.0, dtype=F64), clip=0.3)
+    torch.testing.assert_close(loss, torch.tensor([-0.13, 0.2, 0.07], dtype=F64))
 
 
 def expected_hessian(objective: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ MAML_TRPO = Preset("maml", {"outer": {"name": "trpo"}})
 FOMAML = Preset("maml", {"variant": "fomaml", "outer": {"name": "trpo"}})
 ANIL = Preset("maml", {"variant": "anil", "outer": {"name": "trpo"}})
 META_SGD = Preset("maml", {"variant": "meta_sgd", "outer": {"name": "trpo"}})
-E_MAML = Preset("maml", {"exploration_coef": 1.0, "outer": {"name": "pg"}})
+E_MAML = Preset("maml", {"inner_objective": "plain", "exploration_coef": 1.0, "outer": {"name": "pg"}})
 REPTILE = Preset("maml", {"outer": {"name": "reptile"}})
 
 __all__ = ["ANIL", "E_MAML", "FOMAML", "MAML", "MAML_TRPO", "META_SGD", "PROMP", "REPTILE"]

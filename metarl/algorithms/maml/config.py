@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from metarl.algorithms.base import AlgorithmConfig, Schedule, Section, Sizes
+from metarl.rollout.policy import Spaces
+
+CONTINUOUS_INNER_LR, DISCRETE_INNER_LR = 0.1, 10.0
 
 
 class PPO(Section):
@@ -65,7 +68,9 @@ class MAMLConfig(AlgorithmConfig):
     tasks_per_iteration: int = Field(40, ge=1, description="fresh tasks of an iteration")
     num_streams: int = Field(20, ge=1, description="episodes per task and round")
     inner_steps: int = Field(1, ge=1, description="gradient steps, a round of support episodes each")
-    inner_lr: float = Field(0.1, ge=0, description="alpha; the start where rates are learned")
+    inner_lr: float | None = Field(
+        None, ge=0, description="alpha; the start where rates are learned; null: 0.1, and 10 where actions are discrete"
+    )
     gamma: float = Field(0.99, gt=0, le=1, description="discount per step")
     gae_lambda: float = Field(1.0, ge=0, le=1, description="lambda of the advantages")
     bootstrap_truncated: bool = Field(False, description="value the state where time ran out")
@@ -85,9 +90,26 @@ class MAMLConfig(AlgorithmConfig):
                 raise ValueError(
                     f"exploration_coef ({self.exploration_coef}) does not apply to outer.name reptile; set 0"
                 )
+        if self.bootstrap_truncated and self.gamma == 1:
+            raise ValueError(
+                "bootstrap_truncated needs gamma below 1: without a discount what follows has no finite value"
+            )
         if self.init_std < self.min_std:
             raise ValueError(f"init_std ({self.init_std}) must not be below min_std ({self.min_std})")
         return self
+
+    def for_spaces(self, spaces: Spaces) -> MAMLConfig:
+        """The same with `inner_lr` a number. Logits need larger steps than means: the Fisher information of a mean is
+        1 / std^2, of a logit at most 1/4."""
+        if self.inner_lr is not None:
+            return self
+        return self.model_copy(update={"inner_lr": DISCRETE_INNER_LR if spaces.discrete else CONTINUOUS_INNER_LR})
+
+    @property
+    def alpha(self) -> float:
+        """`inner_lr` of a configuration from `for_spaces`."""
+        assert self.inner_lr is not None
+        return self.inner_lr
 
     @property
     def is_second_order(self) -> bool:

@@ -13,7 +13,10 @@ deviations:
 - advantages are computed once, in the rollout worker, against a linear baseline refit per task and round;
 - ANIL also leaves the log-std alone: its adapted part is the last layer's weights and bias;
 - actions are in [-1, 1] where those codes have [-10, 10], so `init_std` 0.3 is three times theirs, and `output_gain`
-  0.1 makes initial means as small as theirs (without it the first updates undo each other); `min_std` is ours;
+  0.1 makes initial means as small as theirs (without it the first updates undo each other);
+- the standard deviation has a floor, `min_std`: every outer and inner step ends at or above it, and derivatives take
+  that projection for the identity, so that a standard deviation at the floor can grow again;
+- E-MAML's credit is the query return, standardised over the iteration's tasks;
 - Reptile's last inner step uses the query episodes, and its direction (theta - theta_adapted) / alpha goes to Adam.
 
 Letters: K task, N stream, T time, B = N T samples, O observation, A action; theta, alpha as in the papers.
@@ -36,6 +39,7 @@ from metarl.algorithms.optimiser import load_moments, moments_of, set_lr
 from metarl.algorithms.tensors import RoundTensors
 from metarl.errors import ConfigError
 from metarl.nets.mlp_policy import MLPPolicy
+from metarl.ops.distributions import project_log_std_
 from metarl.ops.functional_sgd import Params
 from metarl.ops.trust_region import flatten
 from metarl.rollout import seeds
@@ -51,6 +55,7 @@ class MAML:
     max_lag = 0
 
     def __init__(self, config: MAMLConfig, spaces: Spaces, device: torch.device, seed: int):
+        config = config.for_spaces(spaces)
         self.config, self.device = config, device
         self.net = MLPPolicy(
             spaces.obs_dim,
@@ -63,7 +68,7 @@ class MAML:
         )
         theta = self.net.init(torch.Generator().manual_seed(seed))
         if config.variant == "meta_sgd":
-            theta.update({RATE + name: torch.full_like(value, config.inner_lr) for name, value in theta.items()})
+            theta.update({RATE + name: torch.full_like(value, config.alpha) for name, value in theta.items()})
         self._weights: Params = {name: value.to(device) for name, value in theta.items()}
         self._optimiser = torch.optim.Adam(list(self._weights.values()))
         self.objective = MetaObjective(config, self.net, device)
@@ -91,6 +96,11 @@ class MAML:
                 f"evaluation.support_episodes = {adapted_to}: must be 1 or more here; without adaptation: "
                 "evaluation.rounds = 1"
             )
+        if steps == 0 and settings.support_episodes is not None:
+            raise ConfigError(
+                f"evaluation.rounds = 1 and evaluation.support_episodes = {adapted_to}: one round alone is judged and "
+                "leaves none to adapt to; allowed: rounds of 2 or more, or no support_episodes"
+            )
         support = RoundPlan("support", support_streams=adapted_to)
         query = RoundPlan("query", adapt=False, deterministic=settings.deterministic)
         return TrialPlan(max(streams, adapted_to), horizon, (*[support] * steps, query), settings.context)
@@ -101,12 +111,13 @@ class MAML:
     def update(self, batches: Sequence[TrialBatch], progress: float) -> dict[str, float]:
         """One meta-update: several Adam steps (ppo), one Adam step (pg, reptile) or one trust-region step (trpo)."""
         rounds = [RoundTensors.of(group, self.device) for group in zip(*(b.rounds for b in batches), strict=True)]
-        outer = self.config.outer
+        outer, inner_kl = self.config.outer, self.objective.inner_kl(self._weights, rounds)
         if isinstance(outer, TRPO):
             moved, metrics = trpo_step(self.objective, outer, self._weights, rounds)
             with torch.no_grad():
                 for name, value in self._weights.items():
                     value.copy_(moved[name])
+            project_log_std_(self._weights, self.config.min_std)
         else:
             lr = set_lr(self._optimiser, outer.lr, outer.lr_schedule, progress)
             for _ in range(outer.steps if isinstance(outer, PPO) else 1):
@@ -114,10 +125,11 @@ class MAML:
                 for name, value in self._weights.items():
                     value.grad = gradient[name]
                 self._optimiser.step()
+                project_log_std_(self._weights, self.config.min_std)
             metrics |= {"meta_gradient_norm": float(flatten(gradient).norm()), "lr": lr}
         if "log_std" in self._weights:
-            metrics["policy_std"] = float(self._weights["log_std"].exp().clamp_min(self.config.min_std).mean())
-        return metrics
+            metrics["policy_std"] = float(self._weights["log_std"].exp().mean())
+        return {**metrics, "inner_kl": inner_kl}
 
     def state_dict(self) -> dict[str, Tensor]:
         flat = {f"weights.{name}": value for name, value in self._weights.items()}

@@ -33,13 +33,13 @@ def rates_of(config: MAMLConfig, net: MLPPolicy, weights: Mapping[str, Tensor]) 
     head = {f"w{net.num_layers - 1}", f"b{net.num_layers - 1}"}
     adapted = head if config.variant == "anil" else set(names)
     like = weights[names[0]]
-    return {name: like.new_tensor(config.inner_lr if name in adapted else 0.0) for name in names}
+    return {name: like.new_tensor(config.alpha if name in adapted else 0.0) for name in names}
 
 
 @dataclass(frozen=True)
 class MAMLState:
-    """Each task's own parameters [K, ...], the inner rates that all tasks share, and whose adapted parameters a task
-    takes over (None: its own; see `AdaptivePolicy.begin_trial`)."""
+    """Each task's own parameters [K, ...], the inner rates that all tasks share, and whose episodes each task adapts to
+    (None: its own; see `AdaptivePolicy.begin_trial`)."""
 
     params: dict[str, np.ndarray]
     rates: dict[str, np.ndarray]
@@ -88,24 +88,28 @@ class MAMLPolicy:
         derived = {"advantages": self._advantages(episodes)}
         if not self.net.discrete:
             derived["log_std"] = self.net.log_std(state.params)
-        if not adapt:
-            return state, derived
-        data = RoundTensors.of([Round.of(episodes, derived)], torch.device("cpu"))
+        if adapt:
+            data = RoundTensors.of([Round.of(episodes, derived)], torch.device("cpu"))
+            state = replace(state, params=self._adapted(state, data))
+        return state, derived
+
+    def _adapted(self, state: MAMLState, data: RoundTensors) -> dict[str, np.ndarray]:
+        """Each task's parameters after one step on its own episodes, or on those of `context_of`."""
+        source = state.context_of
         params = {name: to_tensor(value).requires_grad_() for name, value in state.params.items()}
+        data = data if source is None else data[torch.from_numpy(source.clip(0))]
         log_prob = data.log_prob(self.net.distribution(params, data.observations))
+        old_log_prob = log_prob.detach() if source is None else data.old_log_prob
         objective = INNER_OBJECTIVES[self.config.inner_objective]
-        loss = objective(log_prob, log_prob.detach(), data.advantages, data.mask).sum()
-        grads = gradient(loss, params)
+        grads = gradient(objective(log_prob, old_log_prob, data.advantages, data.mask).sum(), params)
         rates = {name: to_tensor(rate) for name, rate in state.rates.items()}
         with torch.no_grad():
-            adapted = {name: value.numpy() for name, value in sgd(params, grads, rates).items()}
-        if state.context_of is not None:
-            has_context = state.context_of >= 0
-            adapted = {
-                name: np.where(_column(has_context, value), value[state.context_of], state.params[name])
-                for name, value in adapted.items()
-            }
-        return replace(state, params=adapted), derived
+            end = self.net.step_above_floor(params, sgd(params, grads, rates))
+        adapted = {name: value.numpy() for name, value in end.items()}
+        if source is None:
+            return adapted
+        has_context = source >= 0
+        return {n: np.where(_column(has_context, value), value, state.params[n]) for n, value in adapted.items()}
 
     def _advantages(self, episodes: Episodes) -> np.ndarray:
         r, c = episodes, self.config
