@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -222,20 +221,8 @@ class Dial(ArrayTaskDistribution):
         return state.copy(), -np.abs(action[:, 0] - params["target"])
 
 
-@dataclass(frozen=True)
-class SecondUnbounded(Spaces):
-    """Two dimensions of an action, the second without a range."""
-
-    unbounded: tuple[int, ...] = (1,)
-
-
-@dataclass(frozen=True)
-class Unbounded(Spaces):
-    unbounded: tuple[int, ...] = (0,)
-
-
 def test_the_memory_sees_actions_without_a_range_as_they_were_and_others_as_the_environment_clipped_them():
-    rl2 = learner(SecondUnbounded(1, 2))
+    rl2 = learner(Spaces(1, 2, is_bounded=(True, False)))
     data = Sequences(
         observations=np.zeros((1, 2, 1), np.float32),
         actions=np.array([[[3.0, 4.5], [0.0, 0.0]]], np.float32),
@@ -258,7 +245,7 @@ def test_means_without_a_range_are_not_penalised():
         train_on(rl2, Dial(), 2)
         return rl2.weights()
 
-    free, penalised = after(0.0, Unbounded(1, 1)), after(100.0, Unbounded(1, 1))
+    free, penalised = after(0.0, Spaces(1, 1, is_bounded=(False,))), after(100.0, Spaces(1, 1, is_bounded=(False,)))
     for name, value in free.items():
         np.testing.assert_array_equal(value, penalised[name], err_msg=name)
     assert (after(100.0, Spaces(1, 1))["net.policy.b1"] < free["net.policy.b1"]).all()

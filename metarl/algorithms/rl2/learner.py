@@ -81,7 +81,7 @@ def make_net(config: RL2Config, spaces: Spaces) -> RecurrentPolicy:
         config.head_dim,
         config.init_std,
         config.min_std,
-        getattr(spaces, "unbounded", ()),
+        spaces.unbounded,
     )
 
 
