@@ -146,7 +146,8 @@ def pulls_of_run(trained: TrainedRun, num_tasks: int, seed: int) -> tuple[np.nda
     distribution, algorithm = trained.distribution, trained.algorithm
     if distribution.name != Bandit.name:
         raise ConfigError(f"the run's task distribution is {distribution.name}; allowed: {Bandit.name}")
-    plan = replace(algorithm.plan(distribution.horizon, evaluation=True), num_streams=1)
+    plan = algorithm.evaluation_plan(distribution.horizon, trained.config.evaluation.settings)
+    plan = replace(plan, num_streams=1)
     units = evaluation_units(distribution, plan, SPLIT, num_tasks, seed, trained.config.training.tasks_per_unit)
     executor = LocalExecutor(distribution, algorithm.policy)
     try:

@@ -16,8 +16,12 @@ import json
 import torch
 from _timing import median_ms_in_turn
 
-from metarl.algorithms.rl2.learner import RL2, Config, TrialTensors
+from metarl.algorithms.rl2 import RL2
+from metarl.algorithms.rl2.config import RL2Config
+from metarl.algorithms.rl2.policy import net_of
+from metarl.algorithms.rl2.tensors import TrialTensors
 from metarl.ops.distributions import Gaussian
+from metarl.ops.ppo import PPOBatch
 from metarl.rollout.policy import Spaces
 
 T, B, NUM_OBS, NUM_ACTIONS = 400, 128, 17, 6
@@ -27,14 +31,15 @@ def make_data(rl2: RL2) -> TrialTensors:
     """Trials as the learner's own policy would have logged them, on random observations."""
     g = torch.Generator().manual_seed(0)
     inputs = torch.randn(T, B, rl2.net.input_dim, generator=g).to(rl2.device)
-    with torch.no_grad():
-        distribution, _ = rl2.net.forward(rl2._params, inputs)
+    params = {name: torch.from_numpy(value).to(rl2.device) for name, value in net_of(rl2.weights()).items()}
+    distribution, _ = rl2.net.forward(params, inputs)
     assert isinstance(distribution, Gaussian)
     noise = torch.randn(T, B, NUM_ACTIONS, generator=g).to(rl2.device)
     actions = distribution.mean + distribution.log_std.exp() * noise
     advantages, targets = (torch.randn(T, B, generator=g).to(rl2.device) for _ in range(2))
     mask = torch.ones(T, B, device=rl2.device)
-    return TrialTensors(inputs, actions, distribution, distribution.log_prob(actions), advantages, targets, mask)
+    old_log_prob = distribution.log_prob(actions)
+    return TrialTensors(inputs, PPOBatch(actions, distribution, old_log_prob, advantages, targets, mask))
 
 
 def main() -> None:
@@ -46,7 +51,15 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     rl2 = RL2(
-        Config(core=arguments.core, minibatches=arguments.minibatches, tasks_per_iteration=B),
+        RL2Config.model_validate(
+            {
+                "name": "rl2",
+                "core": {"name": arguments.core},
+                "tasks_per_iteration": B,
+                "epochs": 1,
+                "minibatches": arguments.minibatches,
+            }
+        ),
         Spaces(NUM_OBS, NUM_ACTIONS),
         device,
         seed=0,
@@ -56,16 +69,12 @@ def main() -> None:
     encoded = torch.relu(torch.randn(T, B, rl2.net.core.input_dim, device=device))
     cotangent = torch.randn(T, B, 128, device=device)
 
-    def epoch() -> None:
-        for rows in torch.randperm(B).chunk(rl2.config.minibatches):
-            rl2._step(data[rows.to(device)])
-
     def bare_pass() -> None:
         bare.zero_grad()
         outputs, _ = bare(encoded)
         outputs.backward(cotangent)
 
-    epoch_ms, bare_ms = median_ms_in_turn([epoch, bare_pass], arguments.repeats, device)
+    epoch_ms, bare_ms = median_ms_in_turn([lambda: rl2.optimise(data), bare_pass], arguments.repeats, device)
     result = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),

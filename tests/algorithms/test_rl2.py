@@ -105,23 +105,6 @@ def test_units_of_different_length_are_padded_alike():
     assert sequences_of(trials).mask.sum(axis=1).tolist() == [4] * 6 + [10] * 6
 
 
-def test_units_whose_arrays_differ_in_length_are_joined():
-    """A round's arrays may be shorter than the horizon where all of its episodes are."""
-    short, long = collect(learner(), (2, 2, 2)), collect(learner(), (9, 9, 9))
-
-    def cut(round_: Round) -> Round:
-        arrays = {name: getattr(round_, name)[:, :, :2] for name in ("observations", "actions", "rewards")}
-        return replace(round_, **arrays, extras={name: value[:, :, :2] for name, value in round_.extras.items()})
-
-    shorter = [replace(batch, rounds=tuple(cut(r) for r in batch.rounds)) for batch in short]
-    expected, got = sequences_of(short + long), sequences_of(shorter + long)
-    for name, value in vars(expected).items():
-        if name != "extras":
-            np.testing.assert_array_equal(value, getattr(got, name), err_msg=name)
-    for name, value in expected.extras.items():
-        np.testing.assert_array_equal(value, got.extras[name], err_msg=name)
-
-
 # --- acting = learning ---
 
 
@@ -192,7 +175,7 @@ def test_permuting_tasks_permutes_what_is_learnt_from_them():
     order = [2, 0, 1]
 
     def permuted(round_: Round) -> Round:
-        arrays = {n: v[order] for n, v in vars(round_).items() if n not in ("extras", "derived")}
+        arrays = {n: v[order] for n, v in vars(round_).items() if isinstance(v, np.ndarray)}
         return Round(
             **arrays,
             extras={n: v[order] for n, v in round_.extras.items()},
@@ -279,12 +262,39 @@ def test_truncated_backpropagation_gives_other_gradients_on_the_same_loss():
 
 
 def test_a_standard_deviation_below_its_floor_is_raised_to_it_and_can_rise_further():
-    rl2 = learner(min_std=0.5, init_std=0.5, entropy_coef=10.0)
+    rl2 = learner(min_std=0.5, init_std=0.5, entropy_coef=10.0, epochs=1, minibatches=1)
     state = rl2.state_dict()
     state["params.log_std"].fill_(-5.0)
     rl2.load_state_dict(state)
     assert rl2.update(collect(rl2), 0.0)["policy_std"] == pytest.approx(0.5)
     assert rl2.update(collect(rl2, iteration=1), 0.0)["policy_std"] > 0.5
+
+
+def weights_after(trials: list[TrialBatch], planned_horizon: int = HORIZON, **options: Any) -> dict[str, np.ndarray]:
+    rl2 = learner(**options)
+    rl2.plan(planned_horizon)
+    rl2.update(trials, 0.0)
+    return rl2.weights()
+
+
+def test_the_horizon_that_trials_were_planned_with_counts_where_episodes_reach_a_terminal_state():
+    ended, cut = collect(learner(), (2, 2, 2)), collect(learner(), (9, 9, 9))
+    for trials, matters in ((ended, True), (cut, False)):
+        near, far, elapsed = (
+            weights_after(trials),
+            weights_after(trials, planned_horizon=50),
+            weights_after(trials, episode_credit="elapsed"),
+        )
+        for other in (far, elapsed):
+            assert any((near[name] != value).any() for name, value in other.items()) is matters
+
+
+def test_a_policy_without_memory_is_credited_with_its_own_episode_alone():
+    assert learner(memory="none").config.credit_across == "none"
+    trials = collect(learner(memory="none"))
+    one, other = (weights_after(trials, memory="none", episode_credit=credit) for credit in (None, "none"))
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
 # --- fine-tuning ---

@@ -81,7 +81,7 @@ def make_net(config: RL2Config, spaces: Spaces) -> RecurrentPolicy:
         config.head_dim,
         config.init_std,
         config.min_std,
-        getattr(spaces, "unbounded", ()),
+        spaces.unbounded,
     )
 
 
@@ -149,7 +149,7 @@ class RL2:
         advantages, targets = trial_advantages(sequences, values, last_values, credit)
         data = TrialTensors.of(self.net, self.weights(), sequences, advantages, targets, self.device)
         lr = set_lr(self._optimiser, self.config.lr, self.config.lr_schedule, progress)
-        records = self._passes(data)
+        records = self.optimise(data)
         metrics = {name: float(np.mean([record[name] for record in records])) for name in records[0]}
         metrics |= {"kl": records[-1]["kl"], "gradient_steps": float(len(records)), "lr": lr}
         mask = torch.from_numpy(sequences.mask)
@@ -167,9 +167,9 @@ class RL2:
         c = self.config
         return Credit(c.credit_across, c.gamma, c.episode_gamma, c.gae_lambda, horizon)
 
-    def _passes(self, data: TrialTensors) -> list[dict[str, float]]:
-        """`epochs` passes in minibatches of whole trials, in an order of this update's own; the metrics of each step.
-        They end early where the policy has moved further than `max_kl`."""
+    def optimise(self, data: TrialTensors) -> list[dict[str, float]]:
+        """`epochs` passes of PPO in minibatches of whole trials, in an order of this update's own; the metrics of each
+        step. They end early where the policy has moved further than `max_kl`."""
         generator = torch.Generator().manual_seed(seeds.update(self.seed, self._num_updates))
         records: list[dict[str, float]] = []
         for _ in range(self.config.epochs):

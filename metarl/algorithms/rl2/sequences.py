@@ -30,16 +30,13 @@ class Sequences:
 
     @staticmethod
     def of(rounds: Sequence[Sequence[Episodes]]) -> Sequences:
-        """Join the rounds of each unit (`rounds[unit][round]`) in time, and the trials of all units as rows."""
-        horizons = [max(r.rewards.shape[2] for r in same) for same in zip(*rounds, strict=True)]
+        """Join the rounds of each unit (`rounds[unit][round]`) in time, and the trials of all units as rows.
+
+        A round's arrays are equally long in all units (`metarl.rollout.padding`).
+        """
 
         def join(get: Callable[[Episodes], np.ndarray]) -> np.ndarray:
-            return np.concatenate(
-                [
-                    np.concatenate([_padded(_rows(get(r)), T) for r, T in zip(unit, horizons, strict=True)], axis=1)
-                    for unit in rounds
-                ]
-            )
+            return np.concatenate([np.concatenate([_rows(get(r)) for r in unit], axis=1) for unit in rounds])
 
         mask = join(lambda r: r.mask)
         order = np.argsort(~mask, axis=1, kind="stable")[:, : mask.sum(axis=1).max()]
@@ -75,15 +72,6 @@ def _per_episode(rounds: Sequence[Sequence[Any]], get: Callable[[Any], np.ndarra
 def _rows(array: np.ndarray) -> np.ndarray:
     """[K, N, ...] as [K N, ...]."""
     return array.reshape(-1, *array.shape[2:])
-
-
-def _padded(array: np.ndarray, steps: int) -> np.ndarray:
-    """[B, T, ...] with zeros after the last step, [B, steps, ...]."""
-    if array.shape[1] == steps:
-        return array
-    longer = np.zeros((len(array), steps, *array.shape[2:]), array.dtype)
-    longer[:, : array.shape[1]] = array
-    return longer
 
 
 def _first_steps(episodes: Episodes) -> np.ndarray:

@@ -34,6 +34,7 @@ class TrialTensors:
     ) -> TrialTensors:
         """The trials `s`, collected with `weights`; `advantages` and `targets` [B, T] in the rewards' own units."""
         mask = torch.from_numpy(s.mask).float()
+        mean, std = float(weights["value.mean"][0]), float(weights["value.std"][0])
 
         def to(x: Tensor) -> Tensor:
             return x.transpose(0, 1).clone(memory_format=torch.contiguous_format).to(device)
@@ -49,8 +50,9 @@ class TrialTensors:
             actions=actions,
             behaviour=behaviour,
             old_log_prob=behaviour.log_prob(actions),
-            advantages=to(standardise(advantages[None], mask[None])[0]),
-            targets=to((targets - float(weights["value.mean"][0])) / float(weights["value.std"][0])),
+            # in the critic's units before: `standardise` adds a number to the deviation that must be small beside it
+            advantages=to(standardise(advantages[None] / std, mask[None])[0]),
+            targets=to((targets - mean) / std),
             mask=to(mask),
         )
         return TrialTensors(to(torch.from_numpy(sequence_inputs(weights, net, s))), batch)
