@@ -1,10 +1,9 @@
-"""The picture of `pearl_latents.py`: how the belief narrows, and posterior means coloured by each task parameter."""
+"""The picture of `pearl_beliefs.py`: how the belief narrows, and posterior means coloured by each task parameter."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
@@ -12,13 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
+from pearl_beliefs import Latents
 
 from metarl.evaluation.probe import Score, component_names, is_angle
 from metarl.report.style import BLUE, GREY, INK, SKY, dark_viridis, new_figure, save
 from metarl.tasks import LogUniform
-
-if TYPE_CHECKING:
-    from pearl_latents import Latents
 
 MAX_PANELS = 8  # of parameters: those that the belief holds best
 _COLUMNS = 3
@@ -77,7 +74,7 @@ def _panels(latents: Latents) -> tuple[list[tuple[str, np.ndarray, tuple[str, No
         for i, label in enumerate(component_names(parameter.name, values.shape[1])):
             own = score.score if is_angle(parameter) else list(score.columns.values())[i]
             unit = f", {parameter.unit}" if parameter.unit else ""
-            colours = _colours(values[:, i], is_angle(parameter), is_log)
+            colours = colours_of(values[:, i], is_angle(parameter), is_log)
             r2 = -math.inf if own.r2 is None else own.r2
             found.append((r2, f"{label}{unit}\n{_r2(own)}", values[:, i], colours))
     best = sorted(range(len(found)), key=lambda i: -found[i][0])[:MAX_PANELS]
@@ -90,7 +87,7 @@ def _r2(score: Score) -> str:
     return f"linear probe: R2 = {score.r2:.2f} [{score.ci95[0]:.2f}, {score.ci95[1]:.2f}]"
 
 
-def _colours(values: np.ndarray, is_circular: bool, is_log: bool) -> tuple[str, Normalize]:
+def colours_of(values: np.ndarray, is_circular: bool, is_log: bool) -> tuple[str, Normalize]:
     """Which colours, over which range; those of angles all round go round too, so that 0 and 2 pi look alike."""
     low, high = float(values.min()), float(values.max())
     if is_circular and high - low > 1.5 * math.pi:

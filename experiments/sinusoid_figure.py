@@ -1,4 +1,4 @@
-"""The picture of `sinusoid.py`: error against gradient steps, one panel per number of shots, and an example task."""
+"""The picture of `sinusoid_regression.py`: error against gradient steps for each number of shots, an example task."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from sinusoid import METHODS, NUM_HELD_OUT, TEST, Result, constant_rates, fine_tune, held_out, predict, sinusoid
+from sinusoid_regression import (
+    METHODS,
+    NUM_HELD_OUT,
+    TEST,
+    Result,
+    constant_rates,
+    fine_tune,
+    held_out,
+    predict,
+    sinusoid,
+)
 
 from metarl.report.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION, new_figure, save
 

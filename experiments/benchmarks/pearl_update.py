@@ -18,11 +18,13 @@ import torch
 from _timing import median_ms_in_turn
 from torch import Tensor, nn
 
-from metarl.algorithms.pearl.learner import PEARL, Config
+from metarl.algorithms.pearl import PEARL
+from metarl.algorithms.pearl.config import PEARLConfig
+from metarl.algorithms.pearl.meta_batch import MetaBatch
 from metarl.algorithms.pearl.policy import LOG_STD_RANGE
-from metarl.algorithms.pearl.replay import Batch
-from metarl.nets.context_encoder import MIN_VAR
-from metarl.rollout.policy import Spaces
+from metarl.algorithms.pearl.replay import Transitions
+from metarl.nets.context_encoder import MIN_VAR, PermutationInvariantEncoder
+from metarl.rollout.spaces import Spaces
 
 K, B, C, OBS, ACTIONS, LATENT = 16, 256, 100, 17, 6, 5
 
@@ -38,17 +40,18 @@ class Plain:
     """The same losses by modules, each with its own backward pass."""
 
     def __init__(self, pearl: PEARL):
-        self.config, device = pearl.config, pearl.device
-        self.actor = mlp(*pearl.actor.sizes).to(device)
-        self.encoder = mlp(*pearl.encoder.sizes).to(device)
-        self.critics = [mlp(*pearl.critics.sizes).to(device) for _ in range(2)]
-        self.targets = [mlp(*pearl.critics.sizes).to(device) for _ in range(2)]
+        self.config, device, nets = pearl.config, pearl.device, pearl.objective
+        assert isinstance(nets.encoder, PermutationInvariantEncoder)
+        self.actor = mlp(*nets.actor.sizes).to(device)
+        self.encoder = mlp(*nets.encoder.sizes).to(device)
+        self.critics = [mlp(*nets.critics.sizes).to(device) for _ in range(2)]
+        self.targets = [mlp(*nets.critics.sizes).to(device) for _ in range(2)]
         named = [(self.actor, "actor", None), (self.encoder, "encoder", None)]
         named += [(net, "critics", i) for nets in (self.critics, self.targets) for i, net in enumerate(nets)]
         for net, name, member in named:
             linears = [layer for layer in net if isinstance(layer, nn.Linear)]
             for i, layer in enumerate(linears):
-                w, b = pearl._params[f"{name}.w{i}"], pearl._params[f"{name}.b{i}"]
+                w, b = pearl.params[f"{name}.w{i}"], pearl.params[f"{name}.b{i}"]
                 layer.weight.data = (w if member is None else w[member]).T.clone()
                 layer.bias.data = (b if member is None else b[member]).clone()
         lr = pearl.config.lr
@@ -63,8 +66,8 @@ class Plain:
         log_slope = 2 * (torch.log(torch.tensor(2.0)) - u - nn.functional.softplus(-2 * u))
         return torch.tanh(u), (normal.log_prob(u) - log_slope).sum(-1)
 
-    def step(self, batch: Batch, context: Tensor, noise: Tensor) -> None:
-        c = self.config
+    def step(self, meta_batch: MetaBatch) -> None:
+        c, batch, (context,), noise = self.config, meta_batch.transitions, meta_batch.contexts, meta_batch.noise
         mu, raw = self.encoder(context).chunk(2, dim=-1)
         precision = 1 / (nn.functional.softplus(raw) + MIN_VAR)
         var = 1 / (1 + precision.sum(1))
@@ -96,16 +99,16 @@ class Plain:
                     old.lerp_(new, c.target_rate)
 
 
-def make_data(device: torch.device) -> tuple[Batch, list[Tensor], Tensor]:
+def make_data(device: torch.device) -> MetaBatch:
     g = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(K, *shape, generator=g).to(device)
 
-    batch = Batch(
+    transitions = Transitions(
         normal(B, OBS), normal(B, ACTIONS).tanh(), normal(B), normal(B, OBS), torch.zeros(K, B, device=device)
     )
-    return batch, [normal(C, OBS + ACTIONS + 1)], normal(B, 2 * ACTIONS + LATENT)
+    return MetaBatch(transitions, (normal(C, OBS + ACTIONS + 1),), normal(B, 2 * ACTIONS + LATENT))
 
 
 def main() -> None:
@@ -114,14 +117,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
     device, spaces = torch.device(arguments.device), Spaces(OBS, ACTIONS)
-    full, half = (PEARL(Config(autocast=on, num_train_tasks=1), spaces, device, 0) for on in (False, True))
-    batch, contexts, noise = make_data(device)
+    full, half = (
+        PEARL(PEARLConfig(name="pearl", autocast=on, num_train_tasks=1), spaces, device, 0) for on in (False, True)
+    )
+    batch = make_data(device)
     plain = Plain(full)
-    full.step(batch, contexts, noise)
-    plain.step(batch, contexts[0], noise)
+    full.step(batch)
+    plain.step(batch)
     for name, net in (("actor", plain.actor), ("encoder", plain.encoder), ("critics", plain.critics[0])):
         for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.Linear)):
-            ours, expected = full._params[f"{name}.w{i}"].grad, layer.weight.grad
+            ours, expected = full.params[f"{name}.w{i}"].grad, layer.weight.grad
             assert ours is not None
             assert expected is not None
             ours = ours[0] if ours.ndim == 3 else ours
@@ -129,9 +134,9 @@ def main() -> None:
             assert error < 1e-3, f"{name}.w{i}: the two gradients differ by {error:.0e}"
     plain_ms, full_ms, half_ms = median_ms_in_turn(
         [
-            lambda: plain.step(batch, contexts[0], noise),
-            lambda: full.step(batch, contexts, noise),
-            lambda: half.step(batch, contexts, noise),
+            lambda: plain.step(batch),
+            lambda: full.step(batch),
+            lambda: half.step(batch),
         ],
         arguments.repeats,
         device,

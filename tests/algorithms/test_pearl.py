@@ -436,6 +436,16 @@ def test_the_losses_are_one_graph_for_the_compiler():
     subprocess.run([sys.executable, "-c", script], env=environment, cwd=root, check=True, timeout=300)
 
 
+@pytest.mark.parametrize("pays", [True, False])
+def test_half_precision_is_warned_of_where_it_cannot_pay(pays, monkeypatch, caplog):
+    monkeypatch.setattr("metarl.algorithms.pearl.learner.bfloat16_pays", lambda: pays)
+    learner(autocast=False)
+    assert not caplog.records
+    learner(autocast=True)
+    assert [record.levelname for record in caplog.records] == ([] if pays else ["WARNING"])
+    assert pays or "autocast = False is faster" in caplog.text
+
+
 def test_compiling_on_a_cpu_is_refused():
     with pytest.raises(ConfigError, match="compile"):
         learner(compile=True)

@@ -15,14 +15,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
 import pearl_latents
-from pearl_latents import analyse, beliefs_of_run, first_steps
-from pearl_latents_figure import MAX_PANELS, _colours, figure_of, plane
+from pearl_beliefs import analyse, beliefs_of_run, first_steps, follow
+from pearl_latents_figure import MAX_PANELS, colours_of, figure_of, plane
 
-from metarl.algorithms import build_algorithm
+from metarl.algorithms.base import EvaluationSettings
+from metarl.algorithms.pearl import PEARL
+from metarl.algorithms.pearl.config import PermutationInvariant, Recurrent
 from metarl.config import load_config
 from metarl.evaluation.probe import probe
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Round, Unit
 from metarl.runs.build import TrainedRun, load_run
 from metarl.tasks import LogUniform, Parameter, Task
@@ -45,7 +47,7 @@ algorithm:
   replay_capacity: 100
   latent_dim: 3
   hidden_dim: 8
-  encoder_dim: 8
+  encoder: {name: permutation_invariant, hidden_dim: 8}
 training: {iterations: 2, evaluate_every: 0, tasks_per_unit: 7}
 executor: {backend: local}
 device: cpu
@@ -77,7 +79,7 @@ def told_run(tmp_path_factory):
 def reading_the_goal(run: Path, *overrides: str) -> TrainedRun:
     """Its factors are N(mu, log 2 + 1e-7) with mu = (goal_x, goal_y, 0): relu(g) - relu(-g) through three layers."""
     trained = load_run(run, overrides)
-    params = trained.algorithm._params  # type: ignore[attr-defined]
+    params = trained.algorithm.params  # type: ignore[attr-defined]
     with torch.no_grad():
         for name, value in params.items():
             if name.startswith("encoder."):
@@ -103,14 +105,14 @@ def test_a_belief_that_is_linear_in_the_task_is_probed_with_r2_of_one(told_run):
 
 
 def test_a_belief_of_another_task_holds_nothing_of_this_one(told_run):
-    trained = reading_the_goal(told_run, "algorithm.context=shuffled")
-    (goal,) = analyse(trained, "r", 42, seed=0, overrides=["algorithm.context=shuffled"]).scores
+    trained = reading_the_goal(told_run, "evaluation.context=shuffled")
+    (goal,) = analyse(trained, "r", 42, seed=0, overrides=["evaluation.context=shuffled"]).scores
     assert goal.score.r2 is not None
     assert goal.score.r2 < 0.1
 
 
 def test_a_belief_that_stays_the_prior_holds_nothing_and_stays_as_wide(told_run):
-    latents = analyse(reading_the_goal(told_run, "algorithm.context=blank"), "r", 10, seed=0)
+    latents = analyse(reading_the_goal(told_run, "evaluation.context=blank"), "r", 10, seed=0)
     assert {w.mean for w in latents.widths} == {1.0}
     (goal,) = latents.scores
     assert goal.score.r2 is not None
@@ -127,16 +129,16 @@ def test_the_width_is_that_of_the_product_of_gaussians(told_run):
             assert value == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("encoder", ["permutation_invariant", "recurrent"])
+@pytest.mark.parametrize("encoder", [PermutationInvariant(hidden_dim=8), Recurrent(hidden_dim=8)])
 def test_the_last_belief_is_the_one_that_the_policy_logged_and_acts_on(run, encoder):
     trained = load_run(run)
     config = trained.config.algorithm.model_copy(update={"encoder": encoder})
-    algorithm = build_algorithm(config, Spaces(2, 2), torch.device("cpu"), 0)
+    algorithm = PEARL(config, Spaces(2, 2), torch.device("cpu"), 0)
     tasks = trained.distribution.sample("test", 3, 0)
-    plan = algorithm.plan(trained.distribution.horizon, evaluation=True)
+    plan = algorithm.evaluation_plan(trained.distribution.horizon, EvaluationSettings())
     unit = Unit(0, tasks, plan, (0,))
     (trial,) = LocalExecutor(trained.distribution, algorithm.policy).collect([unit], algorithm.weights(), 0)
-    seen, mean, std = pearl_latents.follow(algorithm.policy, algorithm.weights(), trial, plan)  # type: ignore[arg-type]
+    seen, mean, std = follow(algorithm.policy, algorithm.weights(), trial, plan)
     logged = trial.rounds[-2].derived
     assert (seen[-1] == 16).all()
     assert mean.shape == (5, 3, 2, 3)
@@ -150,7 +152,7 @@ def test_a_round_cut_short_keeps_its_first_steps_and_what_followed_each():
     o[0, 1, 1:] = 0  # the second stream terminated after a step
     flags = np.array([[False, True]])
     last = np.array([[[50.0], [60.0]]], np.float32)
-    whole = Round(o, o, o[..., 0], np.array([[4, 1]]), flags, ~flags, last)
+    whole = Round(o, o, o[..., 0], np.array([[4, 1]]), flags, ~flags, last, extras={}, derived={})
     cut = first_steps(whole, 2)
     assert cut.lengths.tolist() == [[2, 1]]
     assert cut.next_observations[0, 0, :, 0].tolist() == [2, 3]
@@ -195,8 +197,8 @@ def test_of_many_components_the_picture_shows_the_best_held_and_says_how_many_it
 
 def test_only_angles_all_round_have_colours_that_go_round():
     around, half = np.linspace(0.1, 6.1, 9), np.linspace(0.0, math.pi, 9)
-    assert _colours(around, True, False)[0] == "twilight"
-    assert _colours(half, True, False)[0] == _colours(around, False, False)[0] == "viridis"
+    assert colours_of(around, True, False)[0] == "twilight"
+    assert colours_of(half, True, False)[0] == colours_of(around, False, False)[0] == "viridis"
 
 
 # --- the script --------------------------------------------------------------------------------------
@@ -223,18 +225,19 @@ def test_the_script_writes_the_numbers_and_the_picture_of_a_run(run, tmp_path, m
 
 
 def test_overrides_go_into_the_folders_name_and_the_notes(run, monkeypatch):
-    call(monkeypatch, str(run), "algorithm.exploration_episodes=1", "--tasks", "3")
-    folder = run / "evaluations" / "latents-000002-algorithm.exploration_episodes=1"
+    call(monkeypatch, str(run), "evaluation.support_episodes=1", "--tasks", "3")
+    folder = run / "evaluations" / "latents-000002-evaluation.support_episodes=1"
     document = json.loads((folder / "latents.json").read_text())
     assert document["width"][-1]["transitions"] == 8
-    assert any("exploration_episodes=1" in note for note in document["notes"])
+    assert any("support_episodes=1" in note for note in document["notes"])
 
 
 def test_a_two_task_family_is_probed_on_other_trials_of_its_tasks_and_says_so(tmp_path, monkeypatch, capsys):
     changes = (
         ("{name: PointGoal, options: {horizon: 8}}", "{name: HalfCheetahDir, options: {horizon: 4}}"),
         ("iterations: 2", "iterations: 1"),
-        ("latent_dim: 3", "latent_dim: 1\n  contrastive_weight: 1.0\n  encoder: recurrent"),
+        ("latent_dim: 3", "latent_dim: 1\n  contrastive: {weight: 1.0}"),
+        ("name: permutation_invariant", "name: recurrent"),
     )
     run = trained_run(tmp_path, *changes)
     call(monkeypatch, str(run), "--tasks", "6")

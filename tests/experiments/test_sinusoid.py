@@ -18,8 +18,9 @@ from metarl.ops.functional_sgd import Adaptation, Params, adapt, gradient
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
-import sinusoid as experiment
-from sinusoid import METHODS, TEST, TRAIN, VALIDATION, Batch, generator, meta_gradient, sample_batch
+import sinusoid
+import sinusoid_regression as experiment
+from sinusoid_regression import METHODS, TEST, TRAIN, VALIDATION, Batch, generator, meta_gradient, sample_batch
 
 F64 = torch.float64
 MAML = METHODS["maml"]
@@ -236,7 +237,7 @@ def test_fine_tuning_rates_are_chosen_on_validation_tasks_one_per_number_of_step
 def test_command_line_writes_the_figures_and_the_picture(tmp_path, monkeypatch, capsys):
     options = ["--methods", "maml", "pretrained", "--shots", "5", "--iterations", "2", "--seeds", "0", "1"]
     monkeypatch.setattr(sys, "argv", ["sinusoid.py", *options, "--out", str(tmp_path)])
-    experiment.main()
+    sinusoid.main()
     document = json.loads((tmp_path / "sinusoid.json").read_text())
     assert [(r["method"], r["shots"]) for r in document["results"]] == [("maml", 5), ("pretrained", 5)]
     for record in document["results"]:

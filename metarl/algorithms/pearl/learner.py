@@ -46,6 +46,7 @@ from metarl.algorithms.pearl.policy import PEARLPolicy, prior_rounds
 from metarl.algorithms.pearl.replay import Replay
 from metarl.errors import ConfigError
 from metarl.kernels.parallel import parallel_map, sum_in_order
+from metarl.kernels.processor import bfloat16_pays
 from metarl.rollout import seeds
 from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Round, RoundPlan, TrialBatch, TrialPlan
@@ -215,6 +216,7 @@ class PEARL:
 
 
 def _check(config: PEARLConfig, spaces: Spaces, device: torch.device) -> None:
+    """ConfigError where the configuration cannot work here; a warning where it is slower than it must be."""
     if spaces.discrete:
         raise ConfigError("algorithm.name = 'pearl' needs continuous actions; allowed here: maml, rl2")
     if spaces.unbounded:
@@ -225,3 +227,8 @@ def _check(config: PEARLConfig, spaces: Spaces, device: torch.device) -> None:
         )
     if config.compile and device.type == "cpu":
         raise ConfigError("algorithm.compile = True needs a GPU; allowed on a CPU: False")
+    if config.autocast and device.type == "cpu" and not bfloat16_pays():
+        _log.warning(
+            "algorithm.autocast = True: this processor has no units for products in bfloat16, which are two to three "
+            "times as slow as in float32 here; autocast = False is faster"
+        )

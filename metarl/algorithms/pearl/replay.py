@@ -126,8 +126,8 @@ class Replay:
         the device where `tasks` lie on it and some task has an empty or too short a ring.
         """
         self._sort_changed()
-        tasks, u = self._draw(tasks, 1, generator)
         length = self._run_length(tasks, length)
+        tasks, u = self._draw(tasks, 1, generator)
         sizes = self._device_stream_sizes[tasks]  # [K, N]
         starts = (sizes - length + 1).clamp_min(0)  # where a run can start
         ends = starts.cumsum(1)
