@@ -1,4 +1,4 @@
-"""Makes metarl and what it needs importable on a machine without a network, from wheels alone. Standard library only."""
+"""Makes metarl and what it needs importable without a network, from wheels alone. Standard library only."""
 
 from __future__ import annotations
 

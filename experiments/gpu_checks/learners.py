@@ -20,7 +20,8 @@ from metarl.rollout.local import LocalExecutor
 from metarl.rollout.policy import Spaces
 from metarl.rollout.types import TrialBatch, Unit
 from metarl.tasks import Parameter, Uniform
-from metarl.tasks.arrays import ArrayTaskDistribution, Params
+from metarl.tasks.arrays import ArrayTaskDistribution
+from metarl.tasks.task import TaskParams
 
 _OBS_DIM, _ACTION_DIM = 17, 6
 
@@ -41,7 +42,7 @@ class Drift(ArrayTaskDistribution):
         return rng.normal(0, 1, (n, _OBS_DIM))
 
     def transition(
-        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: Params
+        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: TaskParams
     ) -> tuple[np.ndarray, np.ndarray]:
         moved = 0.95 * state + action @ self._gain + rng.normal(0, 0.1, state.shape)
         return moved, -np.abs(moved[:, 0] - params["goal"])
@@ -75,6 +76,9 @@ class Learner:
         plan = learner.plan(self.horizon)
         unit = Unit(0, learner.tasks(distribution, 0, 0), plan, (0,))
         return LocalExecutor(distribution, learner.policy).collect([unit], learner.weights(), 0)
+
+
+# The sizes of the papers and of the project's configurations.
 
 
 LEARNERS = {
