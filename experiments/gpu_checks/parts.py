@@ -89,7 +89,7 @@ def equality(setting: Setting) -> Iterator[tuple[str, Check]]:
 
 def compare_devices(learner: Learner, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """One update on the CPU and on the device, of the same weights and trials, without TF32."""
-    trials = learner.trials()
+    trials = learner.trials
     torch.backends.cudnn.allow_tf32 = False
     changes = {"gradient_steps": 3} if learner.has_key("gradient_steps") else {}
     weights = learner.build(torch.device("cpu"), **changes).state_dict()  # those that the trials were collected with
@@ -190,7 +190,7 @@ def compare_resumed(learner: Learner, device: torch.device) -> dict[str, Any]:
 
     `repeats_by_default`: whether two equal updates give equal bits without deterministic mode, too.
     """
-    trials = learner.trials()
+    trials = learner.trials
     repeated = [learner.build(device) for _ in range(2)]
     for algorithm in repeated:
         algorithm.update(trials, 0.0)
@@ -270,7 +270,7 @@ def train_shortly(config_file: str, overrides: list[str], device: torch.device) 
 def memory(setting: Setting) -> Iterator[tuple[str, Check]]:
     """Peak memory of an update, by tasks per chunk where the learner has chunks."""
     for name, learner in setting.learners.items():
-        trials = learner.trials()
+        trials = learner.trials
         num_tasks = sum(len(batch.tasks) for batch in trials)
         sizes = sorted({1, num_tasks // 8, num_tasks // 2, num_tasks} - {0}) if learner.has_key("chunk_tasks") else [0]
         for size in sizes:
@@ -303,7 +303,7 @@ def synchronisations(setting: Setting) -> Iterator[tuple[str, Check]]:
 
 
 def count_on_gpu(learner: Learner, device: torch.device) -> dict[str, Any]:
-    algorithm, trials = learner.build(device), learner.trials()
+    algorithm, trials = learner.build(device), learner.trials
     algorithm.update(trials, 0.0)
     places: dict[str, int] = {}
     torch.cuda.set_sync_debug_mode("warn")
@@ -323,7 +323,7 @@ def count_on_gpu(learner: Learner, device: torch.device) -> dict[str, Any]:
 def count_on_stand_in(learner: Learner, device: torch.device) -> dict[str, Any]:
     """Counts of a second update by kind, and by place."""
     stand_in = host_syncs.stand_in_device()
-    trials = learner.trials()
+    trials = learner.trials
     chunk = {"chunk_tasks": sum(len(batch.tasks) for batch in trials)} if learner.has_key("chunk_tasks") else {}
     with host_syncs.counted() as counts:
         algorithm = learner.build(stand_in, **chunk)

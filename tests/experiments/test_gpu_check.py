@@ -6,16 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "experiments"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
 import gpu_check
 from gpu_checks import install
 
+ROOT = Path(__file__).parents[2]
 LEARNERS = ("MAML, ppo", "MAML, trpo", "RL2", "RL2, transformer", "PEARL")
 PARTS = ("machine", "tests", "equality", "resume", "speed", "training", "memory", "synchronisations")
 
@@ -83,8 +84,6 @@ def test_a_check_that_raises_is_recorded_with_its_traceback_and_the_next_one_run
 
 
 def test_a_part_that_takes_too_long_is_cut_off_and_keeps_what_it_found(monkeypatch):
-    import time
-
     part = run_part_of(monkeypatch, [("quick", dict), ("slow", lambda: time.sleep(600))], 3)
     assert part["failed"] == ["cut off after 3 s"]
     assert list(part["results"]) == ["quick"]

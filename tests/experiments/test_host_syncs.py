@@ -108,7 +108,7 @@ def test_the_stand_in_computes_what_the_cpu_computes(found):
         ("MAML, trpo", 33, 91),  # 10 steps of conjugate gradient: 1 each; 10 evaluations of the line search: 2 each
         ("RL2", 26, 9),  # 2 minibatches: 2 each; 21 parameters, for the normalisers
         ("RL2, transformer", 37, 11),  # the same, with 32 parameters
-        ("PEARL", 2, 16),  # 2 gradient steps: none; the metrics and the temperature at the end
+        ("PEARL", 2, 18),  # the metrics and the temperature; 8 episodes into 2 replays, 1 list of tasks a step
     ],
 )
 def test_an_update_waits_for_the_device_at_most_so_often(found, learner, to_host, to_device):
