@@ -80,7 +80,7 @@ def measure(learner: Learner, device: torch.device, mode: Mode, seconds: float, 
 
     `first_s` is the first update's, compilation included.
     """
-    trials = learner.trials()
+    trials = learner.trials
     with mode.around():
         algorithm = learner.build(device, **mode.keys)
         state = algorithm.state_dict()

@@ -40,7 +40,7 @@ _METARL = Path(__file__).resolve().parents[2] / "metarl"
 
 @cache
 def stand_in_device() -> torch.device:
-    """The stand-in device. Registers it once in this process, for good."""
+    """The stand-in device. Registers it for the rest of the process, which must not have run a backward pass before."""
     module = backend_registration._DummyBackendModule()
     module.get_amp_supported_dtype = lambda: [torch.bfloat16]  # what torch.autocast asks for
     backend_registration._setup_privateuseone_for_python_backend(_NAME, module)
@@ -154,19 +154,26 @@ class _Functions(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-_generator = torch.Generator
+_HostGenerator = torch.Generator
 
 
-def _stand_in_generator(device: Any = _HOST) -> torch.Generator:
-    """The stand-in device's generator is the CPU's."""
-    return _generator(_HOST if _is_stand_in(device) else device)
+class _StandInGenerator(_HostGenerator):
+    """The stand-in device's generator: the CPU's by another name."""
+
+    @property
+    def device(self) -> torch.device:
+        return stand_in_device()
+
+
+def _generator(device: Any = _HOST) -> torch.Generator:
+    return _StandInGenerator(_HOST) if _is_stand_in(device) else _HostGenerator(device)
 
 
 @contextmanager
 def counted() -> Iterator[Counter[tuple[str, str]]]:
     """Inside, tensors may live on the stand-in device; the counts of (kind, place) so far. Clear them at will."""
     _counts.clear()
-    with mock.patch.object(torch, "Generator", _stand_in_generator), _Dispatch(), _Functions():
+    with mock.patch.object(torch, "Generator", _generator), _Dispatch(), _Functions():
         yield _counts
 
 

@@ -1,4 +1,4 @@
-"""Makes metarl and what it needs importable on a machine without a network, from wheels alone."""
+"""Makes metarl and what it needs importable without a network, from wheels alone. Standard library only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _TESTS_NEED = ("beartype", "hypothesis", "pytest")
+_BUILD_NEEDS = ("hatchling", "editables")
 _NOT_NEEDED = ("ray", "torch")  # runs here use the local executor; PyTorch belongs to the machine
 
 
@@ -50,10 +51,11 @@ def ensure(wheels: Path | None) -> None:
     if "GPU_CHECK_INSTALLED" in os.environ:
         sys.exit(_refusal(f"--wheels {wheels}: installed, and still missing: {names}"))
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--find-links", str(wheels)]
-    mjbatch = ["mjbatch"] if is_missing("mjbatch") and list(wheels.glob("mjbatch-*.whl")) else []
-    commands = [[*pip, *missing, *mjbatch]] if missing or mjbatch else []
+    optional = ["mjbatch"] if is_missing("mjbatch") and list(wheels.glob("mjbatch-*.whl")) else []
+    build = [name for name in _BUILD_NEEDS if is_missing(name)] if lacks_metarl else []
+    commands = [[*pip, *missing, *optional, *build]] if missing or optional or build else []
     if lacks_metarl:  # without its dependencies: Ray need not be there
-        commands.append([*pip, "--no-deps", "-e", str(ROOT)])
+        commands.append([*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)])
     for command in commands:
         if subprocess.run(command).returncode:
             sys.exit(_refusal(f"--wheels {wheels}: pip cannot install {names} from it"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -15,12 +16,13 @@ import numpy as np
 import torch
 
 from metarl.algorithms.base import Algorithm, AlgorithmPlugin
-from metarl.algorithms.registry import build_algorithm, load_algorithm, resolve_preset
+from metarl.algorithms.registry import load_algorithm, resolve_preset
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.policy import Spaces
 from metarl.rollout.types import TrialBatch, Unit
 from metarl.tasks import Parameter, Uniform
-from metarl.tasks.arrays import ArrayTaskDistribution, Params
+from metarl.tasks.arrays import ArrayTaskDistribution
+from metarl.tasks.task import TaskParams
 
 _OBS_DIM, _ACTION_DIM = 17, 6
 
@@ -41,7 +43,7 @@ class Drift(ArrayTaskDistribution):
         return rng.normal(0, 1, (n, _OBS_DIM))
 
     def transition(
-        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: Params
+        self, rng: np.random.Generator, state: np.ndarray, action: np.ndarray, params: TaskParams
     ) -> tuple[np.ndarray, np.ndarray]:
         moved = 0.95 * state + action @ self._gain + rng.normal(0, 0.1, state.shape)
         return moved, -np.abs(moved[:, 0] - params["goal"])
@@ -55,26 +57,35 @@ class Learner:
     horizon: int
     has_float64: bool = True
 
-    def build(self, device: torch.device, seed: int = 0, **changes: Any) -> Algorithm:
-        """The freshly initialised learner on `device`."""
-        section = resolve_preset({**self.section, **changes})
-        plugin = load_algorithm(section["name"])
+    @cached_property
+    def _resolved(self) -> dict[str, Any]:
+        return resolve_preset(self.section)
+
+    @cached_property
+    def _plugin(self) -> AlgorithmPlugin:
+        plugin = load_algorithm(self._resolved["name"])
         assert isinstance(plugin, AlgorithmPlugin)
-        config = plugin.config.model_validate(section)
-        return build_algorithm(config, Spaces(_OBS_DIM, _ACTION_DIM), device, seed)
+        return plugin
+
+    def build(self, device: torch.device, seed: int = 0, **changes: Any) -> Algorithm:
+        """The freshly initialised learner on `device`; `changes` replace keys of its section."""
+        config = self._plugin.config.model_validate({**self._resolved, **changes})
+        return self._plugin.build(config, Spaces(_OBS_DIM, _ACTION_DIM), device, seed)
 
     def has_key(self, key: str) -> bool:
         """Whether the algorithm's section of the configuration has this key."""
-        plugin = load_algorithm(resolve_preset(self.section)["name"])
-        assert isinstance(plugin, AlgorithmPlugin)
-        return key in plugin.config.model_fields
+        return key in self._plugin.config.model_fields
 
+    @cached_property
     def trials(self) -> list[TrialBatch]:
         """The trials of a first iteration, collected on the CPU with the learner's first weights."""
         learner, distribution = self.build(torch.device("cpu")), Drift(self.horizon)
         plan = learner.plan(self.horizon)
         unit = Unit(0, learner.tasks(distribution, 0, 0), plan, (0,))
         return LocalExecutor(distribution, learner.policy).collect([unit], learner.weights(), 0)
+
+
+# The sizes of the papers and of the project's configurations.
 
 
 LEARNERS = {

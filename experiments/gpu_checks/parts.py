@@ -12,15 +12,21 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from xml.etree import ElementTree
 
 import numpy as np
 import torch
+import torch._dynamo  # optimisers import it at their first step: better once, before processes fork
 from torch import Tensor
 
+import metarl.algorithms.maml
+import metarl.algorithms.pearl
+import metarl.algorithms.rl2  # noqa: F401
 from gpu_checks import host_syncs
 from gpu_checks.benchmark import benchmark
 from gpu_checks.learners import Learner
@@ -54,13 +60,14 @@ def gpu_tests(setting: Setting) -> Iterator[tuple[str, Check]]:
 def run_gpu_tests(may_skip: bool) -> dict[str, Any]:
     """Runs the test files that hold tests marked `gpu`; without a GPU these are skipped."""
     files = [str(path) for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in path.read_text()]
+    assert files, "no test file holds mark.gpu"
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", f"--junitxml={report}", *files]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
-    number = {name: int(suite.attrib[name]) for name in ("tests", "skipped", "failures", "errors")}
-    ok = done.returncode == 0 and number["tests"] > 0 and (may_skip or number["skipped"] == 0)
+    number = {f"num_{name}": int(suite.attrib[name]) for name in ("tests", "skipped", "failures", "errors")}
+    ok = done.returncode == 0 and number["num_tests"] > 0 and (may_skip or number["num_skipped"] == 0)
     return {"ok": ok, **number, "output": done.stdout[-4000:]}
 
 
@@ -82,18 +89,22 @@ def equality(setting: Setting) -> Iterator[tuple[str, Check]]:
 
 def compare_devices(learner: Learner, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     """One update on the CPU and on the device, of the same weights and trials, without TF32."""
-    trials = learner.trials()
+    trials = learner.trials
     torch.backends.cudnn.allow_tf32 = False
     changes = {"gradient_steps": 3} if learner.has_key("gradient_steps") else {}
+    weights = learner.build(torch.device("cpu"), **changes).state_dict()  # those that the trials were collected with
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         on_cpu, on_device = (learner.build(place, **changes) for place in (torch.device("cpu"), device))
-        _share_draws(on_cpu, on_device, device)
+        for algorithm in (on_cpu, on_device):
+            own = algorithm.state_dict()
+            algorithm.load_state_dict({name: value.to(own[name].dtype) for name, value in weights.items()})
         if dtype == torch.float64:
             trials = [_double(batch) for batch in trials]
         start = parameters(on_cpu)
-        metrics = [algorithm.update(trials, 0.0) for algorithm in (on_cpu, on_device)]
+        with _same_draws(on_cpu, device):
+            metrics = [algorithm.update(trials, 0.0) for algorithm in (on_cpu, on_device)]
     finally:
         torch.set_default_dtype(before)
     expected, found = (parameters(algorithm) - start for algorithm in (on_cpu, on_device))
@@ -118,18 +129,28 @@ def parameters(algorithm: Algorithm) -> Tensor:
     return torch.cat([value.double().cpu().flatten() for value in _parameters(algorithm).values()])
 
 
-def _share_draws(on_cpu: Any, on_device: Any, device: torch.device) -> None:
-    """A learner that draws on its device (PEARL) is given the CPU learner's draws there: generators differ."""
-    if not hasattr(on_cpu, "_draw"):
+@contextmanager
+def _same_draws(algorithm: Algorithm, device: torch.device) -> Iterator[None]:
+    """A learner on the CPU and then one on `device` are given the same meta-batches, where they draw them (PEARL): a
+    GPU's generator gives other numbers than a CPU's."""
+    module = sys.modules[type(algorithm).__module__]
+    if not hasattr(module, "draw_meta_batch"):
+        yield
         return
-    draw, drawn = on_cpu._draw, []
+    draw, drawn = module.draw_meta_batch, []
 
-    def record(generator: torch.Generator) -> Any:
-        drawn.append(draw(generator))
-        return drawn[-1]
+    def share(replay: Any, contexts: Any, config: Any, generator: torch.Generator) -> Any:
+        if len(drawn) < config.gradient_steps:
+            batch = draw(replay, contexts, config, generator)
+            drawn.append(batch)
+            return batch
+        replayed.append(drawn[len(replayed)])
+        return _to(device, replayed[-1])
 
-    on_cpu._draw = record
-    on_device._draw = lambda generator: _to(device, drawn.pop(0))
+    replayed: list[Any] = []
+    with mock.patch.object(module, "draw_meta_batch", share):
+        yield
+    assert len(replayed) == len(drawn)
 
 
 def _to(device: torch.device, value: Any) -> Any:
@@ -169,7 +190,7 @@ def compare_resumed(learner: Learner, device: torch.device) -> dict[str, Any]:
 
     `repeats_by_default`: whether two equal updates give equal bits without deterministic mode, too.
     """
-    trials = learner.trials()
+    trials = learner.trials
     repeated = [learner.build(device) for _ in range(2)]
     for algorithm in repeated:
         algorithm.update(trials, 0.0)
@@ -221,7 +242,7 @@ RUNS = {
 def training(setting: Setting) -> Iterator[tuple[str, Check]]:
     for name, (full, small, overrides) in RUNS.items():
         if setting.is_rehearsal:
-            overrides = [*overrides, "algorithm.tasks_per_iteration=8", "training.iterations=3"]
+            overrides = [*overrides, "algorithm.tasks_per_iteration=8", "training.iterations=2"]
             yield name, lambda f=small, o=overrides: train_shortly(f, o, setting.device)
         else:
             limits = ["training.iterations=40", "training.time_limit_minutes=0.4"]
@@ -249,7 +270,7 @@ def train_shortly(config_file: str, overrides: list[str], device: torch.device) 
 def memory(setting: Setting) -> Iterator[tuple[str, Check]]:
     """Peak memory of an update, by tasks per chunk where the learner has chunks."""
     for name, learner in setting.learners.items():
-        trials = learner.trials()
+        trials = learner.trials
         num_tasks = sum(len(batch.tasks) for batch in trials)
         sizes = sorted({1, num_tasks // 8, num_tasks // 2, num_tasks} - {0}) if learner.has_key("chunk_tasks") else [0]
         for size in sizes:
@@ -282,7 +303,7 @@ def synchronisations(setting: Setting) -> Iterator[tuple[str, Check]]:
 
 
 def count_on_gpu(learner: Learner, device: torch.device) -> dict[str, Any]:
-    algorithm, trials = learner.build(device), learner.trials()
+    algorithm, trials = learner.build(device), learner.trials
     algorithm.update(trials, 0.0)
     places: dict[str, int] = {}
     torch.cuda.set_sync_debug_mode("warn")
@@ -301,10 +322,11 @@ def count_on_gpu(learner: Learner, device: torch.device) -> dict[str, Any]:
 
 def count_on_stand_in(learner: Learner, device: torch.device) -> dict[str, Any]:
     """Counts of a second update by kind, and by place."""
-    trials = learner.trials()
+    stand_in = host_syncs.stand_in_device()
+    trials = learner.trials
     chunk = {"chunk_tasks": sum(len(batch.tasks) for batch in trials)} if learner.has_key("chunk_tasks") else {}
     with host_syncs.counted() as counts:
-        algorithm = learner.build(host_syncs.stand_in_device(), **chunk)
+        algorithm = learner.build(stand_in, **chunk)
         algorithm.update(trials, 0.0)
         counts.clear()
         algorithm.update(trials, 0.0)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.kernels.batched_mlp import batched_mlp, linearised_mlp
+from metarl.kernels.memory import free_bytes
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
 
 
@@ -108,8 +109,8 @@ class MLPPolicy:
 
     def tasks_that_fit(self, num_samples: int, device: torch.device, itemsize: int = 4) -> int:
         """How many tasks of `num_samples` one batched product should hold: on a CPU one layer's activations stay
-        in cache (2 MiB), on a GPU a second-order graph of some 60 activations takes at most half the memory."""
+        in cache (2 MiB), on a GPU a second-order graph of some 60 activations takes at most half of the free memory."""
         activations = itemsize * num_samples * max(self.hidden, default=1)
         if device.type == "cpu":
             return max(1, 2 * 2**20 // activations)
-        return max(1, torch.cuda.get_device_properties(device).total_memory // (2 * 60 * activations))
+        return max(1, free_bytes(device) // (2 * 60 * activations))

@@ -391,7 +391,7 @@ def test_adding_takes_no_more_memory():
     assert replay._memory.data_ptr() == before
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_sampling_on_a_gpu_never_waits_for_it():
     device = torch.device("cuda")
     replay = Replay(2, 20, obs_dim=2, action_dim=1, device=device)
