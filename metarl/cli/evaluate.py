@@ -46,11 +46,11 @@ def evaluate(
         from metarl.runs.build import load_run
         from metarl.runs.directory import evaluation_folder
         from metarl.runs.evaluation import evaluate_run
-        from metarl.runs.remote import local_copy
+        from metarl.runs.remote import reading_copy
 
         console, name = result_console(), split_of(split)
         given = [*(overrides or ()), *_evaluation_keys(tasks, episodes, support, rounds, seed)]
-        path, _ = stack.enter_context(local_copy(run))
+        path = stack.enter_context(reading_copy(run))
         trained = load_run(path, given)
         config, iteration = trained.config, trained.checkpoint.iteration
         if local:

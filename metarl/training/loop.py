@@ -45,6 +45,7 @@ from metarl.runs import checkpoint
 from metarl.runs.build import distribution_of, identity_of, restore, spaces_of
 from metarl.runs.directory import Record, RunDirectory, open_run
 from metarl.tasks import Task, TaskDistribution
+from metarl.training.interruptible import CollectionStopped, InterruptibleExecutor
 from metarl.training.precheck import precheck
 from metarl.training.progress import ProgressReporter, SilentReporter
 from metarl.training.stop import StopRequest, StopSource, stop_signals
@@ -80,7 +81,8 @@ def train(
     saved: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train what `config` describes, in `run_dir`, until it is done, out of time or asked to stop: by SIGINT, by
-    SIGTERM, or by `stop`. `saved` is called after each checkpoint.
+    SIGTERM, or by `stop`. A stop while units are collected does not wait for them. `saved` is called after each
+    checkpoint.
 
     Raises ConfigError, TaskError or CheckpointError where the input is wrong, EnvironmentFault where an
     environment misbehaves, TrainingError where training diverges. The state after the last completed
@@ -91,9 +93,9 @@ def train(
     with open_run(run_dir, config, resume) as run, _learner_threads():
         if run.restored:
             restore(run.restored, distribution, algorithm)
-        executor = make_executor(distribution, algorithm.policy)
+        stop = stop or StopRequest()
+        executor = InterruptibleExecutor(make_executor(distribution, algorithm.policy), stop)
         try:
-            stop = stop or StopRequest()
             with stop_signals(stop):  # last: what makes executors may set handlers of its own (Ray does)
                 reporter = reporter or SilentReporter()
                 return _Loop(config, run, distribution, algorithm, executor, reporter, stop, saved).run()
@@ -169,6 +171,8 @@ class _Loop:
     def run(self) -> Outcome:
         try:
             reason = self._loop()
+        except CollectionStopped:  # while units were collected: the last complete iteration stands
+            reason = "interrupted"
         except Exception:
             if self.is_consistent:
                 self._rescue()
@@ -211,7 +215,7 @@ class _Loop:
         return min(1.0, max(self.iteration / settings.iterations, by_time))
 
     def _iterate(self) -> None:
-        """One meta-update. Asked to stop while collecting, it leaves everything as it was."""
+        """One meta-update. CollectionStopped while it collects; everything is then as it was before."""
         start = time.perf_counter()
         algorithm, iteration, overlap = self.algorithm, self.iteration, self.config.training.overlap
         units = self._units(iteration)
