@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ray.autoscaler._private.util import prepare_config, validate_config
 from typer.main import get_command
 
 from metarl.cli.app import app
 from metarl.config import load_config
+from tests.distributed.ray_internals import validated
 
 ROOT = Path(__file__).parents[1]
 (RAY_VERSION,) = re.findall(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
@@ -40,8 +40,7 @@ def job() -> dict[str, Any]:
 
 
 def test_ray_accepts_the_cluster_and_takes_its_head_and_workers_as_meant(cluster: dict[str, Any]) -> None:
-    prepared = prepare_config(cluster)
-    validate_config(prepared)
+    prepared = validated(cluster)
     head = prepared["available_node_types"][prepared["head_node_type"]]
     assert head["resources"]["GPU"] == 1
     assert head["max_workers"] == 0
@@ -54,7 +53,7 @@ def test_ray_accepts_the_cluster_and_takes_its_head_and_workers_as_meant(cluster
 def test_ray_refuses_a_cluster_with_a_key_it_does_not_know(cluster: dict[str, Any]) -> None:
     cluster["hed_node_type"] = "learner"
     with pytest.raises(Exception, match="hed_node_type"):
-        validate_config(prepare_config(cluster))
+        validated(cluster)
 
 
 def test_every_node_has_the_pinned_ray_and_asks_for_the_token(cluster: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from metarl.cli import config, evaluate, jobs, sweep, tasks, train
-from metarl.cli.errors import show_tracebacks
+from metarl.cli.errors import quick_exit, show_tracebacks
 from metarl.cli.streams import lasting_streams
 
 
@@ -59,5 +59,5 @@ app.add_typer(jobs.jobs_app, name="jobs")
 
 def main() -> None:
     """The console script."""
-    with lasting_streams():
+    with lasting_streams(), quick_exit():
         app()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,6 +57,21 @@ def exit_codes() -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         raise _unexpected(error) from error
+
+
+@contextmanager
+def quick_exit() -> Iterator[None]:
+    """Where a Ray that has died cannot be shut down, the process ends without the interpreter's own shutdown."""
+    try:
+        yield
+    except SystemExit as error:
+        cluster = sys.modules.get("metarl.distributed.cluster")  # not imported by commands that need no Ray
+        if cluster is None or not cluster.has_hung():
+            raise
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
 
 
 def say(text: str) -> None:

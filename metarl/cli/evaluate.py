@@ -57,14 +57,14 @@ def evaluate(
         from metarl.config import changes, load_stored_config
         from metarl.runs.build import load_run
         from metarl.runs.directory import evaluation_folder
-        from metarl.runs.remote import local_copy
+        from metarl.runs.remote import reading_copy
 
         if task and (split or tasks):
             raise ConfigError(f"--task and {'--split' if split else '--tasks'} exclude each other")
         name = split_of(split or "test")
         options = _evaluation_keys(tasks, episodes, support, rounds, seed)
         console, run = result_console(), expanded(run)
-        with local_copy(run) as (path, _):
+        with reading_copy(run) as path:
             trained = load_run(path, [*(overrides or ()), *options], checkpoint)
             chosen = [_task(trained.distribution, text) for text in task or ()]
             if chosen:

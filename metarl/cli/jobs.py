@@ -92,10 +92,11 @@ def submit(
 def _name_in(package: Package, config: Path) -> str:
     """The configuration's name in the package."""
     here = Path.cwd()
-    name = Path(os.path.relpath(config, here)).as_posix()
-    if name not in package.names:
-        raise ConfigError(f"{config} is not sent: it must lie below {here}, not be hidden or named in .gitignore")
-    return name
+    for path in (config, config.parent.resolve() / config.name, config.resolve()):  # by a link, or where it leads
+        name = Path(os.path.relpath(path, here)).as_posix()
+        if name in package.names:
+            return name
+    raise ConfigError(f"{config} is not sent: it must lie below {here}, not be hidden or named in .gitignore")
 
 
 def _notes(package: Package, settings: RunConfig) -> None:
@@ -157,8 +158,9 @@ def _server(address: str | None) -> JobServer:
 
     server = JobServer(address)
     if server.shows_token:
+        proxy = f", through the proxy of {server.proxy_variable}" if server.proxy_variable else ""
         _say(
-            f"warning: the token goes to {server.address} in clear text. Better through a tunnel: "
+            f"warning: the token goes to {server.address} in clear text{proxy}. Better through a tunnel: "
             "ssh -L 8265:localhost:8265 HEAD (or ray dashboard cluster.yaml), then --address http://127.0.0.1:8265"
         )
     return server

@@ -76,8 +76,8 @@ class RolloutActor:
             self._runner = Failure.of(error)
 
     @ray.method(max_task_retries=-1)
-    def greet(self) -> tuple[str, Failure | None]:
-        """The id of its node once the actor is up, and why it is of no use where that is so."""
+    def started(self) -> tuple[str, Failure | None]:
+        """The id of its node, and why the actor can run no unit where that is so."""
         return ray.get_runtime_context().get_node_id(), self._runner if isinstance(self._runner, Failure) else None
 
     def run(self, unit: Unit, weights: Weights, version: int) -> TrialBatch | Failure:

@@ -1,20 +1,21 @@
-"""Training runs as jobs of a Ray cluster: sent over HTTP to its job server, which is its dashboard.
+"""Training runs as jobs of a Ray cluster, submitted over HTTP to its job server (its dashboard).
 
     here:      build_package -> submit -> wait_for_start -> follow the log ......... stop
                                   |                            ^                      |
     head node: job server -> supervisor (takes reserved resources) -> `metarl train`  |
                                   ^------ SIGTERM, after the grace SIGKILL <----------+
 
-The driver replaces the supervisor's shell (`exec`), so the signal reaches the training itself, which saves.
+The driver replaces the supervisor's shell (`exec`), so the training itself gets the signal, and saves.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import ipaddress
 import math
 import os
 import shlex
+import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,12 +24,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
+from metarl.distributed import _ray_private
 from metarl.distributed.package import Package
 from metarl.distributed.token import HOW_TO_GIVE, find_token
 from metarl.errors import ConfigError
@@ -88,25 +91,33 @@ class JobServer:
     def __init__(self, address: str | None = None):
         """`address`: http(s)://host:port; None takes RAY_API_SERVER_ADDRESS, RAY_ADDRESS or this machine's."""
         self.address = server_address(address)
+        self._host = urlsplit(self.address).hostname or ""
         self._token = find_token()
         self._headers = {"Authorization": f"Bearer {self._token.value}"} if self._token else {}
 
     @property
     def shows_token(self) -> bool:
-        """Whether the token crosses a network in clear text."""
+        """Whether the token crosses a network, or goes to a proxy, in clear text."""
         url = urlsplit(self.address)
-        return self._token is not None and url.scheme == "http" and not _is_loopback(url.hostname or "")
+        return self._token is not None and url.scheme == "http" and not _is_loopback(self._host)
+
+    @property
+    def proxy_variable(self) -> str | None:
+        """The variable that names the proxy that requests go through; None where they go straight to the server."""
+        scheme = urlsplit(self.address).scheme
+        with _no_proxy(self._host):
+            is_used = scheme in getproxies() and not proxy_bypass(self._host)
+        return f"{scheme}_proxy" if is_used else None
 
     @cached_property
     def _client(self) -> JobSubmissionClient:
         """Ray's client, once the server has answered."""
         answer = requests.get(f"{self.address}/api/version", headers=self._headers, timeout=_ANSWER_TIMEOUT_S)
         if answer.status_code in (401, 403):
-            raise self._unwelcome(answer.status_code)
+            raise self._refused(answer.status_code)
         if "ray_version" not in _json(answer):
             raise ConfigError(f"what answers at {self.address} is no Ray job server (status {answer.status_code})")
-        for module in ("job.sdk", "dashboard_sdk"):  # they report every upload and closed connection
-            logging.getLogger(f"ray.dashboard.modules.{module}").setLevel(logging.WARNING)
+        _ray_private.quiet()
         with _address_variable(self.address):
             return JobSubmissionClient(self.address, headers=dict(self._headers))
 
@@ -115,7 +126,8 @@ class JobServer:
     def submit(self, package: Package, command: str, reservation: Reservation, unit_deadline_s: float) -> str:
         """Send the package, start `command` in it; the job's id. The units under way may end before it is killed."""
         grace_s = math.ceil(unit_deadline_s) + _SAVE_S
-        environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(grace_s), "PYTHONPATH": os.pathsep.join(package.import_roots)}
+        roots = os.pathsep.join(package.import_roots)
+        environment = {_ray_private.STOP_WAIT_VARIABLE: str(grace_s), "PYTHONPATH": roots}
         with self._errors():
             return self._client.submit_job(
                 entrypoint=command,
@@ -161,7 +173,7 @@ class JobServer:
         """
         shown = 0
         while True:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _no_proxy(self._host):
                 warnings.filterwarnings("ignore", message="ssl=None", category=DeprecationWarning)  # Ray's own
                 shown = asyncio.run(self._tail(job_id, show, shown))
             job = self.job(job_id)
@@ -201,18 +213,15 @@ class JobServer:
         return job
 
     def _drop(self, job_id: str) -> None:
-        """End a job that waits for resources: Ray's stop is heard only once it has them, for up to 15 minutes."""
-        script = (
-            "import ray; ray.init(address='auto', log_to_driver=False); "
-            f"ray.kill(ray.get_actor('_ray_internal_job_actor_{job_id}', namespace='SUPERVISOR_ACTOR_RAY_NAMESPACE'))"
-        )
+        """End a job that waits for resources. Ray's own stop takes effect once it has them, up to 15 minutes later."""
+        script = _ray_private.kill_pending_job_script(job_id)
         with self._errors(job_id):
             self._client.submit_job(entrypoint=f"exec python -c {shlex.quote(script)}")
 
     def _capacity(self) -> str:
         """What the cluster's nodes have, such as `2 nodes of 16 CPU, 0 GPU`."""
         with self._errors():
-            url = f"{self.address}/api/v0/nodes?detail=1"
+            url = f"{self.address}{_ray_private.NODES_PATH}"
             answer = requests.get(url, headers=self._headers, timeout=_ANSWER_TIMEOUT_S)
             nodes = ((_json(answer).get("data") or {}).get("result") or {}).get("result") or []
         kinds: dict[str, int] = {}
@@ -225,11 +234,12 @@ class JobServer:
 
     @contextmanager
     def _errors(self, job_id: str | None = None) -> Iterator[None]:
-        """The server's refusals and silences as ConfigError."""
+        """What the server refuses, and that it does not answer, as ConfigError."""
         try:
-            yield
+            with _no_proxy(self._host):
+                yield
         except AuthenticationError as error:
-            raise self._unwelcome(403 if "failed" in str(error) else 401) from error
+            raise self._refused(403 if "failed" in str(error) else 401) from error
         except (requests.RequestException, ConnectionError) as error:
             raise ConfigError(
                 f"no job server answers at {self.address} ({type(error).__name__}); it is the dashboard of a cluster's "
@@ -240,7 +250,7 @@ class JobServer:
                 raise ConfigError(f"no job {job_id} at {self.address}; see metarl jobs list") from error
             raise ConfigError(f"the job server at {self.address} refuses: {_last_line(error)}") from error
 
-    def _unwelcome(self, status: int) -> ConfigError:
+    def _refused(self, status: int) -> ConfigError:
         if status == 401 or self._token is None:
             return ConfigError(f"the job server at {self.address} wants a token (401): {HOW_TO_GIVE}")
         return ConfigError(
@@ -274,6 +284,34 @@ def _address_variable(address: str) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = former
+
+
+@contextmanager
+def _no_proxy(host: str) -> Iterator[None]:
+    """Requests to a loopback or private address go straight there: a proxy would get the token in clear text."""
+    if not _is_private(host):
+        yield
+        return
+    names = ("no_proxy", "NO_PROXY")
+    former = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: ",".join(filter(None, (former[name], host))) for name in names})
+    try:
+        yield
+    finally:
+        for name, value in former.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _is_private(host: str) -> bool:
+    """Whether every address of `host` is a loopback or private one."""
+    try:
+        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return False
+    return all(ipaddress.ip_address(address).is_private for address in found)
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from functools import partial
 
 from metarl.config import RunConfig
@@ -33,16 +34,16 @@ def train_on_cluster(
     with connect(address), stop_signals(stop):
         num_gpus = int(config.device == "cuda" or (config.device == "auto" and has_gpu()))
         run = run_dir if "://" in run_dir else os.path.abspath(run_dir)
-        work = partial(_learn, config, run, resume, start)
+        work = partial(_learn, config, run, resume, start, uuid.uuid4().hex)
         return run_restartable(work, partial(report_event, reporter), stop, num_gpus)
 
 
-def _learn(config: RunConfig, run_dir: str, resume: bool, start: WarmStart | None, channel: Channel) -> Outcome:
+def _learn(config: RunConfig, run_dir: str, resume: bool, start: WarmStart | None, owner: str, channel: Channel) -> Outcome:
     settings = config.executor
     make_executor = partial(RayExecutor, num_workers=settings.num_workers, unit_deadline_s=settings.unit_deadline_s)
     go_on = resume or channel.is_restarted
     reporter = ForwardingReporter(channel.emit)
-    with local_copy(run_dir) as (path, saved):
+    with local_copy(run_dir, owner) as (path, saved):
         return train(
             config, path, make_executor, resume=go_on, start=start, reporter=reporter, stop=channel, saved=saved
         )

@@ -1,13 +1,14 @@
-"""What a Ray cluster consists of at the moment."""
+"""The nodes of the Ray cluster that this process is connected to, and the load of this machine."""
 
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 
 import ray
-from ray._private.state import state
 
+from metarl.distributed import _ray_private
 from metarl.errors import ConfigError
 
 _log = logging.getLogger(__name__)
@@ -22,18 +23,15 @@ class Nodes:
 
 
 def look() -> Nodes:
-    """The nodes of the cluster that this process is connected to."""
-    draining = state.get_draining_nodes()
     alive = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
-    staying = alive - draining.keys()
-    available = state.available_resources_per_node()
-    return Nodes(staying, sum(int(free.get("CPU", 0)) for node, free in available.items() if node in staying))
+    staying = alive - _ray_private.draining_nodes()
+    return Nodes(staying, sum(free for node, free in _ray_private.free_processors().items() if node in staying))
 
 
 def processors_of_others() -> int:
     """Processors of the cluster but for those this process holds itself (when it is an actor); at least 1."""
     context = ray.get_runtime_context()
-    held = context.get_assigned_resources().get("CPU", 0) if context.worker.mode == ray.WORKER_MODE else 0
+    held = context.get_assigned_resources().get("CPU", 0) if context.get_actor_id() is not None else 0
     return max(1, int(ray.cluster_resources().get("CPU", 1) - held))
 
 
@@ -53,3 +51,8 @@ def require_room(num_cpus: int, num_gpus: int, may_grow: bool) -> None:
         advice = "set --cpus-per-run, device=cpu, or executor.num_workers (the processors of a Ray started here)"
         raise ConfigError(f"{problem}: {advice}")
     _log.warning("%s: it waits until the cluster has such a node", problem)
+
+
+def load() -> str:
+    """`load average 8.1 on 2 processors`, of this machine."""
+    return f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"

@@ -1,22 +1,22 @@
 """RayExecutor: units on Ray actors, with deadlines and without losses.
 
-Who waits for whom. Only the driver waits, and only inside `ready` and `collect`; there is no thread:
+Who waits for whom. Only the driver waits, and only inside `ready` and `collect`:
 
     driver:  submit --> ledger's queue
              ready/collect, turn after turn:
-               hand out      queue --> actors that have greeted, at most `units_in_flight` calls each, in order
-               wait          for the first greeting or the result of any actor's oldest call
+               hand out      queue --> actors that are up, at most `units_in_flight` calls each, in order
+               wait          for the start of an actor or the result of any actor's oldest call
                take in       results --> ledger;  a failure or a dead actor: the unit back to the queue's front
                clock         an actor's oldest call past its deadline: kill the actor, the unit back to the queue;
                              much later than usual: the unit to another actor as well, the first result counts
                nodes         actors for processors that have come, none for those that have gone
 
-    actor:   starting --greet--> up --run(unit, weights, version)--> up ...
-                ^                |
+    actor:   starting --started--> up --run(unit, weights, version)--> up ...
+                ^                  |
                 +--- Ray restarts it (it died, or the driver killed it)
 
-An actor never waits for the driver while a second call lies ready for it. A result is a TrialBatch, or a Failure
-as text. Once a call is given up its reference is forgotten, so a late result of it cannot be seen.
+An actor has its next call before it ends the one under way. A result is a TrialBatch, or a Failure as text. The
+reference of a call that is given up is dropped, so its late result is never read.
 """
 
 from __future__ import annotations
@@ -35,10 +35,12 @@ import ray
 from ray import ObjectRef, cloudpickle
 from ray.exceptions import RayActorError, RayError, RayTaskError, RuntimeEnvSetupError
 
+from metarl.distributed import _ray_private
 from metarl.distributed.actor import WORKER_ENVIRONMENT, Failure, RolloutActor, driver_search_path
 from metarl.distributed.ledger import Ledger, Ticket, WorkerTracebackError
-from metarl.distributed.nodes import look, processors_of_others
-from metarl.errors import ConfigError, MetarlError
+from metarl.distributed.messages import first_line, pip_error
+from metarl.distributed.nodes import load, look, processors_of_others
+from metarl.errors import ConfigError, MetarlError, TrainingError
 from metarl.rollout.policy import AdaptivePolicy
 from metarl.rollout.types import TrialBatch, Unit, Weights
 from metarl.tasks import TaskDistribution
@@ -47,6 +49,7 @@ from metarl.tasks.requirements import unmet
 _log = logging.getLogger(__name__)
 _TURN_S = 0.5  # the longest wait in one piece: Ctrl-C and deadlines are seen that often
 _START_DEADLINE_S = 120.0
+_SAY_AFTER_S = 30.0  # workers that have not started by then are said, and the machine's load
 _NONE_UP_DEADLINE_S = 600.0  # nodes of an autoscaling cluster take minutes
 _MAX_FAILED_STARTS = 5
 _LOOK_EVERY_S = 2.0  # at the cluster's nodes
@@ -63,10 +66,10 @@ class _Call:
 
 @dataclass(eq=False)
 class _Worker:
-    """One actor. `greeting` is under way while it starts; `calls` in the order it runs them."""
+    """One actor. `start` is the call under way while it starts; `calls` are in the order it runs them."""
 
     actor: Any  # an ActorHandle; Ray's own annotations of `remote` do not fit its classes made by options()
-    greeting: ObjectRef | None
+    start: ObjectRef | None
     since: float  # when the oldest call, or the start, began as far as the driver knows
     calls: deque[_Call] = field(default_factory=deque)
     node: str = ""  # the id of the one it runs on, once up
@@ -74,8 +77,8 @@ class _Worker:
     @property
     def awaited(self) -> ObjectRef | None:
         """What the driver waits for on this actor's account."""
-        if self.greeting is not None:
-            return self.greeting
+        if self.start is not None:
+            return self.start
         return self.calls[0].ref if self.calls else None
 
 
@@ -106,7 +109,8 @@ class RayExecutor:
         self._deadline_s, self._in_flight = unit_deadline_s, units_in_flight
         self._ledger: Ledger[ObjectRef] = Ledger(max_failures, max_losses)
         self._weights: tuple[tuple[int, bytes], ObjectRef] | None = None  # of the newest version
-        self._failed_starts, self._last_up_s = 0, time.monotonic()
+        self._failed_starts = 0
+        self._last_up_s = self._said_s = time.monotonic()
         self._is_closed = False
         try:
             payload = cloudpickle.dumps((distribution, policy))
@@ -156,10 +160,15 @@ class RayExecutor:
                 break
         return self._ledger.take_finished()
 
+    def check_alive(self) -> None:
+        """Raise TrainingError where the embedded Ray has died. Asks nothing of Ray, so it answers at once."""
+        if dead := _ray_private.dead_processes():
+            raise TrainingError(f"Ray has ended on this machine ({', '.join(dead)}); was it killed, or out of memory?")
+
     def close(self) -> None:
         self._is_closed = True
         workers, self._workers = self._workers, []
-        if ray.is_initialized():
+        if ray.is_initialized() and not _ray_private.dead_processes():
             for worker in workers:
                 ray.kill(worker.actor, no_restart=True)
         self._weights = None
@@ -186,6 +195,9 @@ class RayExecutor:
 
     def _turn(self, wait_s: float) -> None:
         """Hand out, wait at most `wait_s` for something to happen, take it in, look at the nodes and the clock."""
+        if self._is_closed:
+            raise RuntimeError("this executor is closed")
+        self.check_alive()
         self._look_at_nodes()
         self._hand_out()
         there = self._arrived(wait_s)
@@ -195,7 +207,7 @@ class RayExecutor:
                     self._take_in(worker)
             self._hand_out()
             there = self._arrived(0)
-        if any(worker.greeting is None for worker in self._workers):
+        if any(worker.start is None for worker in self._workers):
             self._last_up_s = time.monotonic()
         for worker in list(self._workers):
             self._check_clock(worker)
@@ -211,7 +223,7 @@ class RayExecutor:
 
     def _hand_out(self) -> None:
         """Queued units to the actors that are up and stay, a first one to each before a second."""
-        up = [w for w in self._workers if w.greeting is None and w.node in self._nodes.staying]
+        up = [w for w in self._workers if w.start is None and w.node in self._nodes.staying]
         for depth in range(self._in_flight):
             for worker in up:
                 if len(worker.calls) == depth:
@@ -225,8 +237,8 @@ class RayExecutor:
 
     def _take_in(self, worker: _Worker) -> None:
         """The result of what was awaited of this worker, which is there."""
-        if worker.greeting is not None:
-            self._welcome(worker, worker.greeting)
+        if worker.start is not None:
+            self._note_start(worker, worker.start)
             return
         call = worker.calls[0]
         try:
@@ -234,11 +246,11 @@ class RayExecutor:
         except RayTaskError as error:  # outside the code that catches: unpickling a unit, storing a result
             outcome = Failure("program", type(error).__name__, str(error.cause), str(error))
         except RayActorError as error:
-            self._lose(worker, _first_line(error))
+            self._lose(worker, first_line(error))
             return
         except RayError as error:  # the result is lost with the node that held it
             worker.calls.popleft()
-            self._blame(worker, call.ticket, _first_line(error))
+            self._count_loss(worker, call.ticket, first_line(error))
             return
         worker.calls.popleft()
         now = time.monotonic()
@@ -260,29 +272,30 @@ class RayExecutor:
 
     def _start(self) -> _Worker:
         actor = self._actor_class.remote(*self._arguments)
-        return _Worker(actor, actor.greet.remote(), time.monotonic())
+        return _Worker(actor, actor.started.remote(), time.monotonic())
 
     def _restart(self, worker: _Worker) -> list[Ticket[ObjectRef]]:
-        """Forget the worker's calls, wait for it to greet again; the forgotten units."""
+        """Forget the worker's calls, wait until it has started again; the units of those calls."""
         tickets = [call.ticket for call in worker.calls]
         worker.calls.clear()
-        worker.greeting, worker.since = worker.actor.greet.remote(), time.monotonic()
+        worker.start, worker.since = worker.actor.started.remote(), time.monotonic()
         return tickets
 
     def _replace(self, worker: _Worker) -> None:
         ray.kill(worker.actor, no_restart=True)
         self._workers[self._workers.index(worker)] = self._start()
 
-    def _welcome(self, worker: _Worker, greeting: ObjectRef) -> None:
+    def _note_start(self, worker: _Worker, start: ObjectRef) -> None:
+        """The worker has started, or cannot."""
         try:
-            worker.node, problem = ray.get(greeting)
+            worker.node, problem = ray.get(start)
         except RuntimeEnvSetupError as error:
-            raise MetarlError(f"workers cannot install {', '.join(self._to_install)}: {_pip_error(error)}") from error
+            raise MetarlError(f"workers cannot install {', '.join(self._to_install)}: {pip_error(error)}") from error
         except RayError as error:
             self._failed_starts += 1
             if self._failed_starts >= _MAX_FAILED_STARTS:
                 raise MetarlError(f"worker processes do not start: {error}") from error
-            _log.warning("a worker process did not start, trying another: %s", _first_line(error))
+            _log.warning("a worker process did not start, trying another: %s", first_line(error))
             self._replace(worker)
             return
         if problem is not None:
@@ -290,16 +303,16 @@ class RayExecutor:
             raise MetarlError(
                 f"workers cannot load the task distribution or the policy: {cause}"
             ) from WorkerTracebackError(problem.traceback)
-        worker.greeting, self._failed_starts = None, 0
+        worker.start, self._failed_starts = None, 0
 
     def _lose(self, worker: _Worker, reason: str) -> None:
-        """The worker died: its oldest unit may be why, the ones behind it are not."""
+        """The worker died. Only the unit that it was running may be the cause."""
         suspect, *others = self._restart(worker)
         self._ledger.put_back(others)
-        self._blame(worker, suspect, reason)
+        self._count_loss(worker, suspect, reason)
 
-    def _blame(self, worker: _Worker, ticket: Ticket[ObjectRef], reason: str) -> None:
-        """A unit that came to nothing counts against its environment, unless the worker's node is leaving."""
+    def _count_loss(self, worker: _Worker, ticket: Ticket[ObjectRef], reason: str) -> None:
+        """A lost unit counts towards `max_losses`, unless the worker's node is leaving."""
         self._nodes = look()
         if worker.node in self._nodes.staying:
             self._ledger.lost(ticket, reason)
@@ -309,9 +322,10 @@ class RayExecutor:
 
     def _check_clock(self, worker: _Worker) -> None:
         elapsed = time.monotonic() - worker.since
-        if worker.greeting is not None:
+        if worker.start is not None:
+            self._say_late_start(elapsed)
             if elapsed > _START_DEADLINE_S + self._install_s:
-                self._check_start(worker, elapsed)
+                self._check_start(worker)
         elif worker.calls and elapsed > self._deadline_s:
             if ray.wait([worker.calls[0].ref], timeout=0)[0]:
                 return  # it came just now; the next turn takes it in
@@ -326,13 +340,21 @@ class RayExecutor:
         usual_s = statistics.median(self._durations) if self._durations else self._deadline_s
         return max(_LATE_S, _LATE_FACTOR * usual_s)
 
-    def _check_start(self, worker: _Worker, elapsed: float) -> None:
+    def _say_late_start(self, elapsed: float) -> None:
+        """Why nothing happens: once in 30 s."""
+        now = time.monotonic()
+        if elapsed > _SAY_AFTER_S and now - self._said_s > _SAY_AFTER_S:
+            self._said_s = now
+            up = sum(w.start is None for w in self._workers)
+            _log.warning(
+                "%d of %d workers are up; one has not started in %.0f s; %s", up, len(self._workers), elapsed, load()
+            )
+
+    def _check_start(self, worker: _Worker) -> None:
         """A worker that has not come up in time is started anew; MetarlError where none has for far too long."""
-        up = sum(w.greeting is None for w in self._workers)
-        _log.warning("%d of %d workers are up; one has not started in %.0f s", up, len(self._workers), elapsed)
         if time.monotonic() - self._last_up_s > _NONE_UP_DEADLINE_S + self._install_s:
             free, all_ = (f().get("CPU", 0) for f in (ray.available_resources, ray.cluster_resources))
-            raise MetarlError(f"no worker starts: each needs a processor, {free:g} of {all_:g} are free")
+            raise MetarlError(f"no worker starts: each needs a processor, {free:g} of {all_:g} are free; {load()}")
         self._replace(worker)
 
     # --- a cluster that grows and shrinks --------------------------------------------------------
@@ -346,7 +368,7 @@ class RayExecutor:
 
     def _resize(self) -> None:
         """One worker per free processor more; workers that found no place go, but for the last."""
-        starting = [w for w in self._workers if w.greeting is not None]
+        starting = [w for w in self._workers if w.start is not None]
         unplaced = [w for w in starting if self._looked_s - w.since > _PLACED_WITHIN_S + self._install_s]
         free = self._nodes.free_processors - len(starting)
         for _ in range(min(free, self._had_free)):  # twice in a row: what others release and take counts for nothing
@@ -368,14 +390,3 @@ def _digest(weights: Weights) -> bytes:
         state.update(f"{name}:{value.dtype.str}:{value.shape};".encode())
         state.update(value.data if value.size else b"")
     return state.digest()
-
-
-def _pip_error(error: RuntimeEnvSetupError) -> str:
-    """What pip said of it, without the log of the rest."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line.startswith("ERROR:")]
-    return said[-1].removeprefix("ERROR: ") if said else next((line for line in reversed(lines) if line), "")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,17 +1,20 @@
-"""Long work in an actor that Ray starts again wherever it ends: on another node, on a GPU where asked for.
+"""Long work in an actor that Ray restarts when its process or its node ends; on a node with a GPU where wanted.
 
     here     run_restartable(work) ---- starts ---->  actor      work(channel)
              show(event)           <--- asks for ---             channel.emit(event)
              stop.signal_number    ---- tells ----->             channel.signal_number
 
-The work goes on from what it saved itself: `channel.is_restarted` says that it must. Where this process ends, so does
-the work, without another word: a signal is passed on, and waited for.
+After a restart (`channel.is_restarted`) the work continues from what it saved itself. A signal is passed on, and this
+process waits until the work has ended. If this process is killed, Ray kills the actor.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -21,13 +24,17 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metarl.distributed.actor import Failure, adopt_search_path, driver_search_path
+from metarl.distributed.nodes import load
 from metarl.errors import ConfigError, TrainingError
 from metarl.training.stop import StopSource
 
 Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
 _MAX_RESTARTS = 10  # a node that was taken away does not count
 _POLL_S = 0.5
-_START_DEADLINE_S = 120.0
+_SAY_AFTER_S = 30.0
+_RESOURCES_DEADLINE_S = 120.0  # where the cluster lacks what the work needs
+_START_DEADLINE_S = 1200.0  # where it has it: a busy machine needs minutes
 
 
 @dataclass
@@ -97,19 +104,24 @@ def run_restartable(
 
 
 def _wait_for_start(actor: Any, num_gpus: float) -> None:
-    try:
-        ray.get(actor.pid.remote(), timeout=_START_DEADLINE_S)
-    except GetTimeoutError as error:
-        there = ray.cluster_resources().get("GPU", 0)
-        raise ConfigError(
-            f"the learner has not started within {_START_DEADLINE_S:g} s: it wants {num_gpus:g} GPU, and the cluster "
-            f"has {there:g}, all of its nodes together. device=cpu needs none"
-        ) from error
+    start, started = actor.pid.remote(), time.monotonic()
+    while not ray.wait([start], timeout=min(_SAY_AFTER_S, _RESOURCES_DEADLINE_S))[0]:
+        waited_s, there = time.monotonic() - started, ray.cluster_resources().get("GPU", 0)
+        if waited_s > (_RESOURCES_DEADLINE_S if there < num_gpus else _START_DEADLINE_S):
+            raise ConfigError(
+                f"the learner has not started within {waited_s:.0f} s: it wants {num_gpus:g} GPU, and the cluster "
+                f"has {there:g}, all of its nodes together; {load()}. device=cpu needs no GPU"
+            )
+        _log.warning("the learner has not started in %.0f s; %s", waited_s, load())
+    ray.get(start)
 
 
 def _follow(actor: Any, outcome: Any, show: Callable[[Any], None], stop: StopSource) -> _Done[Any] | Failure:
-    """Show events until the outcome is there; pass a signal on, again to each new process."""
-    pid, seen, told = 0, 0, 0
+    """Show events until the outcome is there; pass a signal on, again to each new process.
+
+    Where events cannot be shown any more (a pipe that is closed, a terminal that is gone) the work goes on without.
+    """
+    pid, seen, told, is_shown = 0, 0, 0, True
     while True:
         is_done = bool(ray.wait([outcome], timeout=_POLL_S)[0])
         try:
@@ -118,8 +130,13 @@ def _follow(actor: Any, outcome: Any, show: Callable[[Any], None], stop: StopSou
             now, events = pid, []
         seen = len(events) + (seen if now == pid else 0)
         pid = now
-        for event in events:
-            show(event)
+        for event in events if is_shown else ():
+            try:
+                show(event)
+            except (OSError, ValueError, SystemExit) as error:
+                is_shown = False
+                with suppress(OSError, ValueError, SystemExit):
+                    _log.warning("the run goes on without output: %s", error)
         if is_done:
             return ray.get(outcome)
         if stop.signal_number is not None and told != pid:

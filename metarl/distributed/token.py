@@ -1,4 +1,8 @@
-"""Ray's authentication token, as Ray itself looks for it. It is never printed, and written only where Ray wants it."""
+"""Ray's authentication token, found where Ray itself looks. It is never printed.
+
+`ray get-auth-token --generate` also makes one, but readable as the umask allows, and over one that another process has
+just made.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +77,14 @@ def ensure_token() -> None:
 
 
 def _default_file() -> Path:
-    return Path("~/.ray/auth_token").expanduser()
+    return home_directory() / ".ray" / "auth_token"
+
+
+def home_directory() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ConfigError(f"HOME is not set, and user {os.getuid()} has no entry in /etc/passwd: set HOME") from error
 
 
 def _read(path: Path, source: str) -> Token | None:
@@ -88,7 +99,7 @@ def _read(path: Path, source: str) -> Token | None:
 
 
 def _keep_private(path: Path) -> None:
-    """Nobody else may read the file; Ray leaves that to the umask. Warns where it cannot be changed."""
+    """Take others' permission to read the file away; a warning where that fails."""
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         try:
@@ -99,7 +110,7 @@ def _keep_private(path: Path) -> None:
 
 
 def _checked(token: Token) -> Token:
-    """What cannot stand in a request's header would be quoted in an error."""
+    """The token, if it can stand in a request's header. Otherwise the error of the HTTP client would quote it."""
     if not (token.value.isascii() and token.value.isprintable()):
         raise ConfigError(f"{token.source}: a token is one line of printable ASCII characters")
     return token

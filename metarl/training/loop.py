@@ -47,6 +47,7 @@ from metarl.runs.directory import RunDirectory, open_run
 from metarl.runs.records import evaluation_record, train_record
 from metarl.runs.warm_start import WarmStart, apply_warm_start, check_origin, write_origin
 from metarl.tasks import Task, TaskDistribution
+from metarl.training.interruptible import CollectionStopped, InterruptibleExecutor
 from metarl.training.precheck import precheck
 from metarl.training.progress import ProgressReporter, SilentReporter
 from metarl.training.stop import StopRequest, StopSource, stop_signals
@@ -82,7 +83,7 @@ def train(
 ) -> Outcome:
     """Train what `config` describes, in `run_dir`, until it is done, out of time or a stop is requested: by
     SIGINT, SIGTERM or SIGHUP, or by `stop`. `start` gives a new run the weights of another.
-    `saved` is called after each checkpoint.
+    A stop while units are collected does not wait for them. `saved` is called after each checkpoint.
 
     Raises ConfigError, TaskError or CheckpointError where the input is wrong, EnvironmentFault where an
     environment misbehaves, TrainingError where training diverges. The state after the last completed
@@ -98,9 +99,9 @@ def train(
             apply_warm_start(start, algorithm)
         if not run.restored:
             write_origin(run_dir, start)
-        executor = make_executor(distribution, algorithm.policy)
+        stop = stop or StopRequest()
+        executor = InterruptibleExecutor(make_executor(distribution, algorithm.policy), stop)
         try:
-            stop = stop or StopRequest()
             with stop_signals(stop):  # last: what makes executors may set handlers of its own (Ray does)
                 reporter = reporter or SilentReporter()
                 return _Loop(config, run, distribution, algorithm, executor, reporter, stop, saved).run()
@@ -176,6 +177,8 @@ class _Loop:
     def run(self) -> Outcome:
         try:
             reason = self._loop()
+        except CollectionStopped:  # while units were collected: the last complete iteration stands
+            reason = "interrupted"
         except (Exception, SystemExit):  # what the user's code raises may be either
             if self.is_consistent:
                 self._rescue()
@@ -218,7 +221,7 @@ class _Loop:
         return min(1.0, max(self.iteration / settings.iterations, by_time))
 
     def _iterate(self) -> None:
-        """One meta-update. Asked to stop while collecting, it leaves everything as it was."""
+        """One meta-update. CollectionStopped while it collects; everything is then as it was before."""
         start = time.perf_counter()
         algorithm, iteration, overlap = self.algorithm, self.iteration, self.config.training.overlap
         units = self._units(iteration)

@@ -83,7 +83,7 @@ def test_an_environments_fault_arrives_as_such(cluster: Cluster, tmp_path: Path)
 
 
 def test_a_gpu_that_no_node_has_is_said(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restartable, "_START_DEADLINE_S", 3.0)
+    monkeypatch.setattr(restartable, "_RESOURCES_DEADLINE_S", 3.0)
     config = config_for(tmp_path, 5, CONFIG.replace("device: cpu", "device: cuda"))
     with pytest.raises(ConfigError, match="wants 1 GPU, and the cluster has 0"):
         train_on_cluster(config, str(tmp_path / "run"), cluster.address, False, SilentReporter())

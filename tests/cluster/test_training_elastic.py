@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
 from metarl.config import load_config
@@ -22,7 +21,7 @@ from tests.run_contents import left_by
 ITERATIONS = 12
 CONFIG = f"""seed: 5
 task_distribution: {{name: HalfCheetahVel, options: {{horizon: 100}}}}
-algorithm: {{name: maml, tasks_per_iteration: 6, num_streams: 4, outer_steps: 1}}
+algorithm: {{name: maml, tasks_per_iteration: 6, num_streams: 4, outer: {{steps: 1}}}}
 training: {{iterations: {ITERATIONS}, tasks_per_unit: 1, evaluate_every: 0}}
 device: cpu
 """
@@ -31,7 +30,7 @@ device: cpu
 class Replacing(SilentReporter):
     """Ends a node while its worker and the other one run units; later adds one, and waits for its worker."""
 
-    def __init__(self, cluster: Cluster, node: Node):
+    def __init__(self, cluster: Cluster, node: Any):
         self._cluster, self._node = cluster, node
         self._removal = threading.Thread(target=self._remove)
 

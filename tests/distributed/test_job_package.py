@@ -97,7 +97,7 @@ def test_equal_content_gives_equal_bytes_and_is_sent_once(tmp_path: Path) -> Non
 def test_a_package_larger_than_ray_takes_names_the_largest_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(package_module, "DASHBOARD_CLIENT_MAX_SIZE", 2**20)
+    monkeypatch.setattr(package_module, "MAX_PACKAGE_BYTES", 2**20)
     write("small.py")
     Path("weights.npy").write_bytes(bytes(byte * byte % 251 for byte in range(2**16)) * 8)
     build_package(Path.cwd(), tmp_path / "job.zip")  # it compresses well

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray._private.internal_api import get_memory_info_reply
-from ray._private.state import state
 
 from metarl.config import load_config
 from metarl.distributed import RayExecutor
 from metarl.training.loop import train
 from metarl.training.progress import SilentReporter
+from tests.distributed.ray_internals import object_store_mb
 
 MB = 1e6
 WEIGHTS_MB = 1.0
@@ -25,11 +24,6 @@ device: cpu
 """
 
 
-def used_mb() -> float:
-    reply = get_memory_info_reply(state)
-    return float(reply.store_stats.object_store_bytes_used) / MB
-
-
 class Looking(SilentReporter):
     """What is in use after each tenth iteration, in MB."""
 
@@ -38,7 +32,7 @@ class Looking(SilentReporter):
 
     def train(self, record: Mapping[str, Any], iterations: int, eta_s: float) -> None:
         if record["iteration"] % 10 == 0:
-            self.used.append(used_mb())
+            self.used.append(object_store_mb())
 
 
 def test_200_iterations_use_no_more_than_40_do(
@@ -49,7 +43,7 @@ def test_200_iterations_use_no_more_than_40_do(
     Ray frees what nobody holds any more 100 objects at a time: those of 33 iterations here, 44 MB.
     """
     (tmp_path / "config.yaml").write_text(CONFIG)
-    before, looking = used_mb(), Looking()
+    before, looking = object_store_mb(), Looking()
     train(
         load_config(tmp_path / "config.yaml"),
         tmp_path / "run",

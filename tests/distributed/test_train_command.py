@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = """
 seed: 3
 task_distribution: {name: "tests.toy:Point", options: {fault: FAULT, above: ABOVE, horizon: 5}}
-algorithm: {name: maml, tasks_per_iteration: 4, num_streams: 2, hidden: [8], outer_steps: 1}
+algorithm: {name: maml, tasks_per_iteration: 4, num_streams: 2, hidden: [8], outer: {steps: 1}}
 training: {iterations: 100000, checkpoint_every: 1000, evaluate_every: 0, tasks_per_unit: 1}
 executor: {num_workers: 2, unit_deadline_s: 2}
 device: cpu

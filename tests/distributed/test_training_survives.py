@@ -24,7 +24,7 @@ from tests.run_contents import left_by
 ITERATIONS, TASKS, STREAMS, HORIZON, ROUNDS = 20, 6, 3, 80, 2
 CONFIG = f"""seed: 5
 task_distribution: {{name: HalfCheetahVel, options: {{horizon: {HORIZON}}}}}
-algorithm: {{name: maml, tasks_per_iteration: {TASKS}, num_streams: {STREAMS}, outer_steps: 1}}
+algorithm: {{name: maml, tasks_per_iteration: {TASKS}, num_streams: {STREAMS}, outer: {{steps: 1}}}}
 training: {{iterations: {ITERATIONS}, tasks_per_unit: 1, evaluate_every: 10}}
 evaluation: {{num_tasks: 4}}
 device: cpu

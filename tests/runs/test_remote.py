@@ -13,6 +13,7 @@ from metarl.cli.app import app
 from metarl.errors import ConfigError
 from metarl.runs import checkpoint
 from metarl.runs.remote import local_copy
+from metarl.runs.storage_lock import LOCK_NAME
 
 CONFIG = """
 task_distribution: {name: PointGoal}
@@ -35,7 +36,8 @@ def url(tmp_path: Path) -> str:
 
 def stored(url: str) -> dict[str, bytes]:
     files, root = fsspec.core.url_to_fs(url)
-    return {name.removeprefix(f"{root}/"): files.cat_file(name) for name in files.find(root)}
+    found = {name.removeprefix(f"{root}/"): files.cat_file(name) for name in files.find(root)}
+    return {name: content for name, content in found.items() if name != LOCK_NAME}
 
 
 def test_a_path_is_worked_in_as_it_is(tmp_path):
