@@ -38,7 +38,9 @@ def train_on_cluster(
         return run_restartable(work, partial(report_event, reporter), stop, num_gpus)
 
 
-def _learn(config: RunConfig, run_dir: str, resume: bool, start: WarmStart | None, owner: str, channel: Channel) -> Outcome:
+def _learn(
+    config: RunConfig, run_dir: str, resume: bool, start: WarmStart | None, owner: str, channel: Channel
+) -> Outcome:
     settings = config.executor
     make_executor = partial(RayExecutor, num_workers=settings.num_workers, unit_deadline_s=settings.unit_deadline_s)
     go_on = resume or channel.is_restarted

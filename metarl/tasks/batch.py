@@ -129,7 +129,9 @@ class EnvBatch(TaskBatch):
         rewards = np.zeros(self.num_envs)
         for i in np.flatnonzero(~(self._terminated | self._truncated)).tolist():
             self._obs[i], rewards[i], self._terminated[i], self._truncated[i] = self._envs[i].step(actions[i])
-        return self._obs.copy(), rewards, self._terminated.copy(), self._truncated.copy(), {}
+        reported = [env.success for env in self._envs]
+        info = {} if all(success is None for success in reported) else {"success": np.array(reported, dtype=bool)}
+        return self._obs.copy(), rewards, self._terminated.copy(), self._truncated.copy(), info
 
     def close_extras(self, **kwargs: Any) -> None:
         for env in self._envs:
