@@ -30,7 +30,7 @@ def console() -> Console:
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 120  # tables in a log
-    log_to(console if console.is_terminal else Console(stderr=True, soft_wrap=True))
+    log_to(console if console.is_terminal else None)
     return console
 
 

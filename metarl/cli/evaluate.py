@@ -72,6 +72,9 @@ def evaluate(
             changed = changes(load_stored_config(path / "config.yaml"), trained.config)
             label = [*changed, *(f"task={text}" for text in task or ())]
             folder = Path(expanded(out)) if out else evaluation_folder(path, name, trained.checkpoint.iteration, label)
+            trained.algorithm.evaluation_plan(
+                trained.distribution.horizon, trained.config.evaluation.settings
+            )  # or refused
             with _writable(folder):
                 result = _evaluate(trained, name, chosen, local, address)
                 notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []

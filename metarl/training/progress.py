@@ -136,9 +136,15 @@ def _returns(record: Mapping[str, Any]) -> str:
     return " -> ".join(f"{value:.1f}" for value in dict.fromkeys((values[0], values[-1])))
 
 
-def log_to(console: Console) -> None:
-    """Warnings and errors of the platform go to `console`, above a live line."""
+def log_to(console: Console | None) -> None:
+    """Warnings and errors of the platform go to `console`, above a live line; None: as plain lines to the error stream,
+    however long they are."""
     logger = logging.getLogger("metarl")
-    logger.handlers[:] = [RichHandler(console=console, show_time=False, show_path=False, markup=False)]
+    if console is not None:
+        handler: logging.Handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -85,7 +85,7 @@ def test_chosen_tasks_are_judged(run: Path) -> None:
     result = command(*EVALUATE, "--task", "goal=[0.3, 0.4]", "--task", "goal=[-0.1,0.2]", "--out", "chosen")
     assert result.exit_code == 0, result.output
     found = found_in(Path("chosen"))
-    assert [task["values"]["goal"] for task in found["per_task"]] == [[-0.1, 0.2], [0.3, 0.4]]
+    assert [task["task"]["goal"] for task in found["per_task"]] == [[-0.1, 0.2], [0.3, 0.4]]
     assert any("chosen, not drawn" in note for note in found["notes"])
 
 

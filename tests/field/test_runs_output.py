@@ -29,7 +29,8 @@ def test_training_goes_on_where_nobody_reads_its_output(config: str) -> None:
     child.send_signal(signal.SIGTERM)
     assert child.wait(PATIENCE_S) == 128 + signal.SIGTERM
     assert child.stderr is not None
-    said = child.stderr.read()
+    with child.stderr:
+        said = child.stderr.read()
     assert "stopped by SIGTERM" in said
     assert "Traceback" not in said
     assert checkpoint.load_latest(Path("runs/small/checkpoints")).iteration == last_iteration(Path("runs/small"))
