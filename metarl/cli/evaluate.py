@@ -82,6 +82,11 @@ def evaluate(
                 _report(console, result, folder, str(folder).replace(str(path), run))
 
 
+def _refuse_what_does_not_apply(trained: TrainedRun) -> None:
+    """ConfigError of the algorithm where it has no such evaluation, before anything is written."""
+    trained.algorithm.evaluation_plan(trained.distribution.horizon, trained.config.evaluation.settings)
+
+
 def _evaluate(trained: TrainedRun, split: Split, chosen: list[Task], is_local: bool, address: str | None) -> Evaluation:
     from metarl.runs.evaluation import evaluate_run
 

@@ -80,10 +80,10 @@ def algorithm_line(config: str, overrides: list[str], settings: RunConfig) -> st
 
 
 def _warm_start(run: str) -> WarmStart:
-    from metarl.runs.remote import local_copy
+    from metarl.runs.remote import reading_copy
     from metarl.runs.warm_start import read_warm_start
 
-    with local_copy(run) as (path, _):
+    with reading_copy(run) as path:
         return read_warm_start(path, run if "://" in run else str(Path(run).resolve()))
 
 
