@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -136,15 +137,22 @@ def _returns(record: Mapping[str, Any]) -> str:
     return " -> ".join(f"{value:.1f}" for value in dict.fromkeys((values[0], values[-1])))
 
 
+class _ErrorLines(logging.Handler):
+    """Plain lines on what is the error stream at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{record.levelname} {record.getMessage()}\n")
+
+
 def log_to(console: Console | None) -> None:
     """Warnings and errors of the platform go to `console`, above a live line; None: as plain lines to the error stream,
     however long they are."""
     logger = logging.getLogger("metarl")
-    if console is not None:
-        handler: logging.Handler = RichHandler(console=console, show_time=False, show_path=False, markup=False)
-    else:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler = (
+        _ErrorLines()
+        if console is None
+        else RichHandler(console=console, show_time=False, show_path=False, markup=False)
+    )
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
