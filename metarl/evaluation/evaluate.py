@@ -231,7 +231,7 @@ def summarise(
 ) -> Evaluation:
     """The statistics of `returns` on `tasks`; trials on equal tasks are joined, so that each task weighs the same.
 
-    `was_trained_on` says that the tasks are some that the weights were trained on, `is_chosen` that they were chosen.
+    `was_trained_on`: the tasks are some that the weights were trained on. `is_chosen`: they were not drawn.
     """
     distinct = sorted(set(tasks), key=lambda task: tuple(task.vector()))
     rows = [[k for k, task in enumerate(tasks) if task == one] for one in distinct]
@@ -262,10 +262,8 @@ def summarise(
         episodes_per_round=plan.num_streams,
         rounds=rounds,
         per_task=tuple(
-            TaskScore(
-                task.values, str(task), tuple(float(v) for v in task_means[:, d]), len(rows[d]) * plan.num_streams
-            )
-            for d, task in enumerate(distinct)
+            TaskScore(task.values, str(task), tuple(means), len(row) * plan.num_streams)
+            for task, means, row in zip(distinct, task_means.T.tolist(), rows, strict=True)
         ),
         adaptation_gain=Gain(float(mean(gains)), gain_interval),
         anchors=distribution.anchors,
