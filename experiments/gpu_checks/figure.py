@@ -57,6 +57,8 @@ def _draw_speed(axes: Axes, results: dict[str, Any]) -> None:
     axes.set_yticks(ticks, list(rates))
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.margins(x=0.15)
     axes.set_xlabel("updates per second (log scale)")
     axes.set_title("Updates per second", loc="left", fontsize=10)
@@ -74,7 +76,7 @@ def _draw_shares(axes: Axes, results: dict[str, Any]) -> None:
             if share > 6:
                 axes.annotate(f"{share:.0f}%", (x + share / 2, y), ha="center", va="center", fontsize=9, color="white")
             x += share
-    axes.set_yticks(range(len(rows)), [f"{name}\n{result['env_steps_per_s']:.3g} steps/s" for name, result in rows])
+    axes.set_yticks(range(len(rows)), [f"{name}\n{result['env_steps_per_s']:,.0f} steps/s" for name, result in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of an iteration's time (%)")

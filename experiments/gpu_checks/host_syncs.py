@@ -138,7 +138,7 @@ class _Dispatch(TorchDispatchMode):
 
 
 class _Functions(TorchFunctionMode):
-    """Catches what PyTorch does below the dispatcher: `tolist`, and tensors made from Python numbers."""
+    """Catches what PyTorch does below the dispatcher: `tolist`, tensors made from Python numbers, indices in lists."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -151,6 +151,10 @@ class _Functions(TorchFunctionMode):
         if func is Tensor.new_tensor and isinstance(args[0], OnDevice):
             _counts["to_device", _place()] += 1
             return OnDevice(args[0].host.new_tensor(*args[1:], **kwargs))
+        if func is Tensor.__setitem__ and isinstance(args[0], OnDevice) and isinstance(args[1], list):
+            _counts["to_device", _place()] += 1  # of the index
+            args[0].host[args[1]] = args[2]
+            return None
         return func(*args, **kwargs)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,13 @@ def to_tensor(array: np.ndarray, device: torch.device | None = None) -> Tensor:
     """A copy in torch's own memory: arrived arrays are read-only, and the last bits of a small matrix product depend
     on how its operands are aligned, which NumPy leaves to chance."""
     return torch.tensor(array, device=device)
+
+
+def to_host(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Copies of tensors of one type, each in memory of its own; the host waits for the device once."""
+    values = torch.cat([value.detach().reshape(-1) for value in tensors.values()]).cpu().numpy()
+    parts = np.split(values, np.cumsum([value.numel() for value in tensors.values()])[:-1])
+    return {name: part.reshape(value.shape).copy() for (name, value), part in zip(tensors.items(), parts, strict=True)}
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from metarl.algorithms.maml.objective import MetaObjective
 from metarl.algorithms.maml.policy import RATE, MAMLPolicy
 from metarl.algorithms.maml.trpo import trpo_step
 from metarl.algorithms.optimiser import load_moments, moments_of, set_lr
-from metarl.algorithms.tensors import RoundTensors
+from metarl.algorithms.tensors import RoundTensors, to_host
 from metarl.errors import ConfigError
 from metarl.nets.mlp_policy import MLPPolicy
 from metarl.ops.distributions import project_log_std_
@@ -106,7 +106,7 @@ class MAML:
         return TrialPlan(max(streams, adapted_to), horizon, (*[support] * steps, query), settings.context)
 
     def weights(self) -> dict[str, np.ndarray]:
-        return {name: value.detach().cpu().numpy().copy() for name, value in self._weights.items()}
+        return to_host(self._weights)
 
     def update(self, batches: Sequence[TrialBatch], progress: float) -> dict[str, float]:
         """One meta-update: several Adam steps (ppo), one Adam step (pg, reptile) or one trust-region step (trpo)."""

@@ -97,7 +97,8 @@ class MetaObjective:
         gradients, losses, kls = zip(*parts, strict=True)
         num_tasks = len(rounds[0].mask)
         total = {name: sum_in_order([g[name] for g in gradients]) / num_tasks for name in weights}
-        return total, {"outer_loss": float(mean_over_tasks(losses)), "kl": float(mean_over_tasks(kls))}
+        loss, kl = torch.stack((mean_over_tasks(losses), mean_over_tasks(kls))).tolist()  # one wait for the device
+        return total, {"outer_loss": loss, "kl": kl}
 
     def _meta_gradient(self, weights: Params, chunk: Chunk) -> tuple[Params, Tensor, Tensor]:
         """The meta-loss's gradient, summed over a chunk's tasks, and per task the outer loss and the query KL."""

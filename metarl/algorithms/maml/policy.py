@@ -33,7 +33,7 @@ def rates_of(config: MAMLConfig, net: MLPPolicy, weights: Mapping[str, Tensor]) 
     head = {f"w{net.num_layers - 1}", f"b{net.num_layers - 1}"}
     adapted = head if config.variant == "anil" else set(names)
     like = weights[names[0]]
-    return {name: like.new_tensor(config.alpha if name in adapted else 0.0) for name in names}
+    return {name: like.new_full((), config.alpha if name in adapted else 0.0) for name in names}
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ def trpo_step(
     def evaluate(step: Tensor) -> tuple[float, float]:
         parts = parallel_map(partial(loss_and_kl, objective, moved(step)), chunks, device)
         losses, kls = zip(*parts, strict=True)
-        return float(mean_over_tasks(losses)), float(mean_over_tasks(kls))
+        loss, kl = torch.stack((mean_over_tasks(losses), mean_over_tasks(kls))).tolist()  # one wait for the device
+        return loss, kl
 
     accepted, tries = backtracking_line_search(
         evaluate, step, float(loss_before), settings.max_kl, settings.line_search_steps, settings.line_search_backtrack

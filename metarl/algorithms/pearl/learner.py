@@ -44,6 +44,7 @@ from metarl.algorithms.pearl.meta_batch import MetaBatch, draw_meta_batch
 from metarl.algorithms.pearl.objective import METRICS, Objective, Params, gradient
 from metarl.algorithms.pearl.policy import PEARLPolicy, prior_rounds
 from metarl.algorithms.pearl.replay import Replay
+from metarl.algorithms.tensors import to_host
 from metarl.errors import ConfigError
 from metarl.kernels.parallel import parallel_map, sum_in_order
 from metarl.kernels.processor import bfloat16_pays
@@ -134,7 +135,7 @@ class PEARL:
 
     def weights(self) -> dict[str, np.ndarray]:
         names = [name for name in self.params if name.startswith(("actor.", "encoder."))]
-        return {name: self.params[name].detach().cpu().numpy().copy() for name in names}
+        return to_host({name: self.params[name] for name in names})
 
     # --- learning ---
 

@@ -42,6 +42,7 @@ from metarl.algorithms.rl2.credit import Credit, trial_advantages
 from metarl.algorithms.rl2.policy import NET_PREFIX, RL2Policy
 from metarl.algorithms.rl2.sequences import Sequences, derived_per_episode
 from metarl.algorithms.rl2.tensors import TrialTensors
+from metarl.algorithms.tensors import to_host
 from metarl.errors import ConfigError
 from metarl.kernels.gru import GRU
 from metarl.kernels.lstm import LSTM
@@ -58,6 +59,7 @@ from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan
 from metarl.tasks import Task, TaskDistribution
 
 _VALUE_MEMORY = 0.97  # how much of the critic's normaliser an update keeps
+_METRICS = (*PPOMetrics._fields, "gradient_norm")  # of a gradient step
 _CHUNK_ROWS = 32  # trials that one thread differentiates together on a CPU: one step's gates stay in cache
 
 
@@ -131,7 +133,7 @@ class RL2:
         return TrialPlan(streams, horizon, (*[support] * before, query), settings.context)
 
     def weights(self) -> dict[str, np.ndarray]:
-        weights = {NET_PREFIX + name: value.detach().cpu().numpy().copy() for name, value in self._params.items()}
+        weights = to_host({NET_PREFIX + name: value for name, value in self._params.items()})
         unused = Moments.empty(len(self._inputs.mean), torch.device("cpu"))
         inputs = self._inputs if self.config.normalise_inputs else unused
         for name, moments in (("inputs", inputs), ("value", self._values)):
@@ -171,17 +173,16 @@ class RL2:
         """`epochs` passes of PPO in minibatches of whole trials, in an order of this update's own; the metrics of each
         step. They end early where the policy has moved further than `max_kl`."""
         generator = torch.Generator().manual_seed(seeds.update(self.seed, self._num_updates))
-        records: list[dict[str, float]] = []
-        for _ in range(self.config.epochs):
-            order = torch.randperm(data.inputs.shape[1], generator=generator)
-            for rows in order.chunk(self.config.minibatches):
-                records.append(self._step(data[rows.to(self.device)]))
-                if self.config.max_kl is not None and records[-1]["kl"] > self.config.max_kl:
-                    return records
-        return records
+        orders = [torch.randperm(data.inputs.shape[1], generator=generator) for _ in range(self.config.epochs)]
+        records: list[Tensor] = []  # on the device: without `max_kl` nothing waits for it before the end
+        for rows in (rows for order in orders for rows in order.chunk(self.config.minibatches)):
+            records.append(self._step(data[rows.to(self.device)]))
+            if self.config.max_kl is not None and float(records[-1][_METRICS.index("kl")]) > self.config.max_kl:
+                break
+        return [dict(zip(_METRICS, values, strict=True)) for values in torch.stack(records).tolist()]
 
-    def _step(self, data: TrialTensors) -> dict[str, float]:
-        """One Adam step on a minibatch of whole trials."""
+    def _step(self, data: TrialTensors) -> Tensor:
+        """One Adam step on a minibatch of whole trials; the values of _METRICS, on the device."""
         num_rows = data.inputs.shape[1]
         num_chunks = 1 if self.device.type != "cpu" else max(min(2, num_rows // 16), -(-num_rows // _CHUNK_ROWS))
         rows = torch.arange(num_rows, device=self.device).tensor_split(num_chunks)
@@ -193,8 +194,7 @@ class RL2:
         norm = torch.nn.utils.clip_grad_norm_(list(self._params.values()), self.config.max_grad_norm)
         self._optimiser.step()
         project_log_std_(self._params, self.config.min_std)
-        metrics = sum_in_order([m for _, m in parts])
-        return dict(zip(PPOMetrics._fields, metrics.tolist(), strict=True)) | {"gradient_norm": float(norm)}
+        return torch.cat((sum_in_order([m for _, m in parts]), norm[None]))
 
     def _chunk_gradient(self, data: TrialTensors, num_steps: Tensor) -> tuple[list[Tensor], Tensor]:
         """Gradients of some trials' part of the minibatch's loss, and their part of its metrics, in a row."""
