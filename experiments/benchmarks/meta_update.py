@@ -17,38 +17,44 @@ import torch
 from _timing import median_ms_in_turn
 from torch.nn.functional import linear
 
-from metarl.algorithms.maml.learner import MAML, Config
+from metarl.algorithms.maml.config import PPO, TRPO, MAMLConfig
+from metarl.algorithms.maml.learner import MAML
+from metarl.algorithms.maml.objective import MetaObjective
+from metarl.algorithms.maml.trpo import trpo_step
 from metarl.algorithms.tensors import RoundTensors
+from metarl.ops.functional_sgd import Params
 from metarl.rollout.policy import Spaces
 
 NUM_OBS, NUM_ACTIONS = 17, 6
 K, N, T = 40, 20, 100
 
 
-def make_data(maml: MAML, device: torch.device) -> list[RoundTensors]:
+def make_data(objective: MetaObjective, theta: Params, device: torch.device) -> list[RoundTensors]:
     """A support round of the learner's own policy and a query round of the adapted one, on random observations."""
     g = torch.Generator().manual_seed(0)
-    params = {n: v.expand(K, *v.shape) for n, v in maml._weights.items()}
+    params = {n: v.expand(K, *v.shape) for n, v in theta.items()}
     rounds: list[RoundTensors] = []
     for _ in range(2):
         observations = torch.randn(K, N * T, NUM_OBS, generator=g).to(device)
         with torch.no_grad():
-            behaviour = maml.net.distribution(params, observations)
+            behaviour = objective.net.distribution(params, observations)
         noise = torch.randn(K, N * T, NUM_ACTIONS, generator=g).to(device)
         actions = behaviour.mean + behaviour.log_std.exp() * noise
         advantages = torch.randn(K, N, T, generator=g).to(device)
         mask, returns = torch.ones(K, N, T, device=device), torch.zeros(K, device=device)
         old_log_prob = behaviour.log_prob(actions).view(K, N, T)
         rounds.append(RoundTensors(observations, actions, advantages, mask, behaviour, old_log_prob, returns))
-        params = maml._adapt(rounds, torch.zeros(K, device=device), second_order=False).adapted
+        params = objective.adapt(theta, rounds, second_order=False).adapted
     return rounds
 
 
 def loop_meta_gradient(
-    config: Config, theta: dict[str, torch.Tensor], rounds: list[RoundTensors]
+    config: MAMLConfig, theta: dict[str, torch.Tensor], rounds: list[RoundTensors]
 ) -> list[torch.Tensor]:
     """The same meta-gradient, task after task, by plain double backward."""
     support, query = rounds
+    ppo = config.outer
+    assert isinstance(ppo, PPO)
     params = {name: value.clone().requires_grad_() for name, value in theta.items()}
     total = [torch.zeros_like(value) for value in params.values()]
 
@@ -71,12 +77,12 @@ def loop_meta_gradient(
         variance = torch.exp(2 * (old_log_std - log_std)) + ((old.mean[k] - mean) / log_std.exp()) ** 2
         kl = (log_std - old_log_std + 0.5 * (variance - 1)).sum(-1).mean()
         grads = torch.autograd.grad(inner, list(params.values()), create_graph=True)
-        adapted = {n: p - config.inner_lr * g for (n, p), g in zip(params.items(), grads, strict=True)}
+        adapted = {n: p - config.alpha * g for (n, p), g in zip(params.items(), grads, strict=True)}
         mean, log_std = policy(adapted, query.observations[k]), adapted["log_std"].clamp_min(floor)
         ratio = torch.exp(log_prob(mean, log_std, query.actions[k]) - query.old_log_prob[k].flatten())
         advantages = query.advantages[k].flatten()
-        clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
-        outer = -torch.minimum(ratio * advantages, clipped * advantages).mean() + config.inner_kl_coef * kl
+        clipped = ratio.clamp(1 - ppo.clip, 1 + ppo.clip)
+        outer = -torch.minimum(ratio * advantages, clipped * advantages).mean() + ppo.inner_kl_coef * kl
         total = [t + g / K for t, g in zip(total, torch.autograd.grad(outer, list(params.values())), strict=True)]
     return total
 
@@ -89,25 +95,24 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     spaces = Spaces(NUM_OBS, NUM_ACTIONS)
-    maml = MAML(Config(), spaces, device, seed=0)
-    rounds = make_data(maml, device)
-    theta = dict(maml._weights)
+    maml = MAML(MAMLConfig(name="maml"), spaces, device, seed=0)
+    objective, theta = maml.objective, {n: torch.from_numpy(v).to(device) for n, v in maml.weights().items()}
+    rounds = make_data(objective, theta, device)
 
-    exact, expected = maml.meta_gradient(rounds)[0], loop_meta_gradient(maml.config, theta, rounds)
+    exact, expected = objective.gradient(theta, rounds)[0], loop_meta_gradient(objective.config, theta, rounds)
     error = max(float((exact[n] - e).abs().max() / e.abs().max()) for n, e in zip(theta, expected, strict=True))
     assert error < 1e-3, f"the two meta-gradients differ by {error:.1e}"
     loop_ms, batched_ms = median_ms_in_turn(
-        [lambda: loop_meta_gradient(maml.config, theta, rounds), lambda: maml.meta_gradient(rounds)],
+        [lambda: loop_meta_gradient(objective.config, theta, rounds), lambda: objective.gradient(theta, rounds)],
         arguments.repeats,
         device,
     )
-    trpo = MAML(Config(outer="trpo"), spaces, device, seed=0)
+    trpo = MAML(MAMLConfig(name="maml", outer=TRPO()), spaces, device, seed=0)
 
-    def trpo_step() -> None:  # from the same parameters each time: they are the behaviour policy of the data
-        trpo._weights = dict(theta)
-        trpo._trpo_step(rounds)
+    def one_trpo_step() -> None:  # from the same parameters each time: they are the behaviour policy of the data
+        trpo_step(trpo.objective, TRPO(), theta, rounds)
 
-    (trpo_ms,) = median_ms_in_turn([trpo_step], arguments.trpo_repeats, device)
+    (trpo_ms,) = median_ms_in_turn([one_trpo_step], arguments.trpo_repeats, device)
     print(f"meta-gradient {batched_ms:.1f} ms, loop {loop_ms:.1f} ms, TRPO step {trpo_ms:.0f} ms, agree to {error:.0e}")
     result = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
