@@ -44,6 +44,8 @@ def assert_same(ours: Sequence[TrialBatch], theirs: Sequence[TrialBatch]) -> Non
                     assert x.keys() == y.keys()
                     for name in x:
                         _same_array(x[name], y[name], f"unit {a.unit} {field.name}[{name}]")
+                elif x is None:
+                    assert y is None, field.name
                 else:
                     _same_array(x, y, f"unit {a.unit} {field.name}")
 
