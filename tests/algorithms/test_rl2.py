@@ -192,7 +192,7 @@ def test_permuting_tasks_permutes_what_is_learnt_from_them():
     order = [2, 0, 1]
 
     def permuted(round_: Round) -> Round:
-        arrays = {n: v[order] for n, v in vars(round_).items() if n not in ("extras", "derived")}
+        arrays = {n: v[order] for n, v in vars(round_).items() if n not in ("extras", "derived", "success")}
         return Round(
             **arrays,
             extras={n: v[order] for n, v in round_.extras.items()},
