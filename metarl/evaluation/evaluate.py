@@ -256,10 +256,8 @@ def summarise(
         episodes_per_round=plan.num_streams,
         rounds=rounds,
         per_task=tuple(
-            TaskScore(
-                task.values, str(task), tuple(float(v) for v in task_means[:, d]), len(rows[d]) * plan.num_streams
-            )
-            for d, task in enumerate(distinct)
+            TaskScore(task.values, str(task), tuple(means), len(row) * plan.num_streams)
+            for task, means, row in zip(distinct, task_means.T.tolist(), rows, strict=True)
         ),
         adaptation_gain=Gain(float(mean(gains)), gain_interval),
         anchors=distribution.anchors,
