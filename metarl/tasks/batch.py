@@ -70,7 +70,8 @@ class EnvBatch(TaskBatch):
     """Any Gymnasium environments in one batch, stepped one after the other in this process.
 
     Observations of any space are flattened; action spaces may be Box or Discrete, each environment's with its own
-    bounds. TaskError where `make` gives one environment twice, or environments that one policy cannot serve.
+    bounds. What environments report as info["success"] is kept, [num_envs]. TaskError where `make` gives one
+    environment twice, or environments that one policy cannot serve.
     """
 
     def __init__(self, make: Callable[[Task], gymnasium.Env], tasks: Sequence[Task]):
@@ -130,7 +131,7 @@ class EnvBatch(TaskBatch):
         for i in np.flatnonzero(~(self._terminated | self._truncated)).tolist():
             self._obs[i], rewards[i], self._terminated[i], self._truncated[i] = self._envs[i].step(actions[i])
         reported = [env.success for env in self._envs]
-        info = {} if all(success is None for success in reported) else {"success": np.array(reported, dtype=bool)}
+        info = {"success": np.array([bool(s) for s in reported])} if any(s is not None for s in reported) else {}
         return self._obs.copy(), rewards, self._terminated.copy(), self._truncated.copy(), info
 
     def close_extras(self, **kwargs: Any) -> None:

@@ -36,7 +36,7 @@ class CheckedEnv:
         self._has_exact_leaves = _has_exact_leaves(self._space)
         self._simulator = env.unwrapped if _has_warnings(env.unwrapped) else None  # MuJoCo's
         self._num_steps = 0
-        self.success: bool | None = None  # of the last step, where it reported one in `info["success"]`
+        self.success: bool | None = None  # what the last step's info["success"] said; None where it says nothing
 
     @property
     def action_space(self) -> gymnasium.Space:
@@ -64,7 +64,7 @@ class CheckedEnv:
             raise self._fault(f"step returned {_shown(answer)}, Gymnasium wants {wanted}")
         obs, reward, terminated, truncated, info = answer
         reported = info.get("success") if isinstance(info, dict) else None
-        self.success = None if reported is None else bool(reported)
+        self.success = None if reported is None else bool(np.any(reported))
         if type(reward) is not float and (np.ndim(reward) or isinstance(reward, str) or reward is None):
             raise self._fault(f"step returned the reward {_shown(reward)}, Gymnasium wants a number")
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
