@@ -75,7 +75,7 @@ def _maml(old: Settings, evaluation: Settings) -> Settings:
 
 
 def _rl2(old: Settings, evaluation: Settings) -> Settings:
-    """`core` becomes a section, the learning rate falls over the run where it fell at all."""
+    """`core` becomes a section, the learning rate falls over the run where it fell at all, credit stays as it was."""
     own = ("num_layers", "num_heads") if old.get("core") == "transformer" else ("bptt_steps",)
     sizes = {key: old.pop(key) for key in ("hidden_dim", "bptt_steps", "num_layers", "num_heads") if key in old}
     core = {"name": old.pop("core", "gru"), **{key: sizes[key] for key in ("hidden_dim", *own) if key in sizes}}
@@ -84,6 +84,8 @@ def _rl2(old: Settings, evaluation: Settings) -> Settings:
     steps, lr = old.pop("fine_tune_steps", 0), old.pop("fine_tune_lr", 0.01)
     if steps:
         old["fine_tuning"] = {"steps": steps, "lr": lr}
+    if old.get("memory", "trial") == "trial":
+        old["episode_credit"] = "elapsed"
     evaluation["deterministic"] = old.pop("deterministic_evaluation", True)
     evaluation["context"] = old.pop("context", "own")
     return {**old, "core": core}
