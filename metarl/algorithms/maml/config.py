@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from metarl.algorithms.base import AlgorithmConfig, Schedule, Section, Sizes
 from metarl.rollout.policy import Spaces
 
+# Of the discrete ones: 40 iterations of the defaults on TabularMDP (20 tasks, seed 0) gain 0.02 per episode at 0.1,
+# 1.04 at 10 and 1.28 at 30, where an inner step is already a KL of 2.8.
 CONTINUOUS_INNER_LR, DISCRETE_INNER_LR = 0.1, 10.0
 
 

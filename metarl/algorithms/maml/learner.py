@@ -16,7 +16,7 @@ deviations:
   0.1 makes initial means as small as theirs (without it the first updates undo each other);
 - the standard deviation has a floor, `min_std`: every outer and inner step ends at or above it, and derivatives take
   that projection for the identity, so that a standard deviation at the floor can grow again;
-- E-MAML's credit is the query return, standardised over the iteration's tasks;
+- E-MAML's credit is the query return, standardised over the iteration's tasks, and under ppo its ratio is clipped too;
 - Reptile's last inner step uses the query episodes, and its direction (theta - theta_adapted) / alpha goes to Adam.
 
 Letters: K task, N stream, T time, B = N T samples, O observation, A action; theta, alpha as in the papers.
