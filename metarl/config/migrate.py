@@ -59,7 +59,7 @@ def migrate(data: Settings) -> Settings:
 
 
 def _maml(old: Settings, evaluation: Settings) -> Settings:
-    """`outer` becomes a section; actions of evaluations were always samples."""
+    """`outer` becomes a section; the baseline stays as it was; actions of evaluations were always samples."""
     taken = {key: old.pop(key) for key in (*_TRPO, *_PPO, "outer_lr") if key in old}
     outer: Settings = {"name": old.pop("outer", "ppo")}
     if old.get("variant") == "reptile":
@@ -70,6 +70,8 @@ def _maml(old: Settings, evaluation: Settings) -> Settings:
         outer["lr"] = taken["outer_lr"]
     if outer["name"] == "ppo":
         outer |= {new: taken[key] for key, new in _PPO.items() if key in taken}
+    if not old.get("bootstrap_truncated"):
+        old["baseline"] = "cubic"
     evaluation["deterministic"] = False
     return {**old, "outer": outer}
 

@@ -6,9 +6,13 @@ padding comes after an episode's end.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+BaselineKind = Literal["return", "cubic"]
 
 
 def discounted_sums(x: Float[Tensor, "*batch T"], factor: float) -> Float[Tensor, "*batch T"]:
@@ -47,16 +51,20 @@ def state_features(observations: Float[Tensor, "*batch O"]) -> Float[Tensor, "*b
     return torch.cat((o, o * o, torch.ones_like(o[..., :1])), dim=-1)
 
 
-def baseline_features(observations: Float[Tensor, "*batch T O"], gamma: float = 1.0) -> Float[Tensor, "*batch T F"]:
-    """(o, o^2, t, t^2, t^3, h, 1) with o clipped to [-10, 10] and t in units of T; float64, F = 2 O + 5.
+def baseline_features(
+    observations: Float[Tensor, "*batch T O"], gamma: float = 1.0, kind: BaselineKind = "return"
+) -> Float[Tensor, "*batch T F"]:
+    """Features of observation and time, o clipped to [-10, 10]; float64.
 
-    h_t = 1 + gamma + ... + gamma^(T-t-1) is the return of a constant reward of 1, which no cubic in t follows where T
-    is several times 1 / (1 - gamma). Source: Duan et al. 2016 (rllab's linear feature baseline), but for h.
+    `return`: (o, o^2, t, t^2, t^3, h, 1) with t in units of T, F = 2 O + 5. h_t = 1 + gamma + ... + gamma^(T-t-1) is
+    the return of a constant reward of 1, which no cubic in t follows where T is several times 1 / (1 - gamma).
+    `cubic`: (o, o^2, t, t^2, t^3, 1) with t in hundreds of steps, F = 2 O + 4. Source: Duan et al. 2016 (rllab).
     """
     features, T = state_features(observations), observations.shape[-2]
-    t = torch.arange(T, dtype=features.dtype, device=features.device) / T
-    time = torch.stack((t, t**2, t**3, discounted_sums(torch.ones_like(t), gamma)), dim=-1)
-    return torch.cat((features[..., :-1], time.expand(*features.shape[:-1], 4), features[..., -1:]), dim=-1)
+    t = torch.arange(T, dtype=features.dtype, device=features.device) / (T if kind == "return" else 100)
+    time = [t, t**2, t**3] + ([discounted_sums(torch.ones_like(t), gamma)] if kind == "return" else [])
+    columns = torch.stack(time, dim=-1).expand(*features.shape[:-1], len(time))
+    return torch.cat((features[..., :-1], columns, features[..., -1:]), dim=-1)
 
 
 def fit_linear_baseline(
@@ -82,12 +90,13 @@ def linear_baseline_advantages(
     gamma: float,
     lambda_: float,
     bootstrap_truncated: bool,
+    kind: BaselineKind = "return",
 ) -> Float[Tensor, "K N T"]:
     """Advantages against a linear baseline refit on these very episodes, standardised per task; float64.
 
     Without `bootstrap_truncated` the horizon is part of the task: returns end there, and the baseline knows the time
     (as in the MAML and ProMP experiments). With it the task goes on: returns are bootstrapped where time ran out, and
-    the baseline is one of the state alone. Needs gamma < 1 then.
+    the baseline is one of the state alone, whatever `kind` is. Needs gamma < 1 then.
     """
     real = mask.double()
     rewards = rewards.double() * real
@@ -97,7 +106,7 @@ def linear_baseline_advantages(
         weights = fit_bootstrapped_baseline(features, returns, real, truncated, last_observations, gamma)
         last_values = torch.einsum("knf,kf->kn", state_features(last_observations), weights) * truncated
     else:
-        features = baseline_features(observations, gamma)
+        features = baseline_features(observations, gamma, kind)
         weights = fit_linear_baseline(features, returns, real)
         last_values = torch.zeros_like(returns[..., 0])
     values = torch.einsum("kntf,kf->knt", features, weights)

@@ -125,3 +125,9 @@ def test_advantages_have_zero_mean_and_unit_variance_per_task():
         a = linear_baseline_advantages(obs, rewards, mask, truncated, last, 0.99, 1.0, bootstrap)
         torch.testing.assert_close(masked_mean(a, mask.double()), torch.zeros(K, dtype=F64), atol=1e-9, rtol=0)
         torch.testing.assert_close(masked_mean(a * a, mask.double()), torch.ones(K, dtype=F64), atol=1e-6, rtol=0)
+
+
+def test_cubic_baseline_features_are_observation_time_in_hundreds_of_steps_and_one():
+    features = baseline_features(torch.tensor([[[[2.0], [-30.0]]]]), kind="cubic")[0, 0]
+    expected = [[2, 4, 0, 0, 0, 1], [-10, 100, 0.01, 0.01**2, 0.01**3, 1]]
+    torch.testing.assert_close(features, torch.tensor(expected, dtype=torch.float64))

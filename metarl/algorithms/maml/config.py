@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from metarl.algorithms.base import AlgorithmConfig, Schedule, Section, Sizes
+from metarl.ops.returns import BaselineKind
 from metarl.rollout.policy import Spaces
 
 # Of the discrete ones: 40 iterations of the defaults on TabularMDP (20 tasks, seed 0) gain 0.02 per episode at 0.1,
@@ -76,6 +77,11 @@ class MAMLConfig(AlgorithmConfig):
     gamma: float = Field(0.99, gt=0, le=1, description="discount per step")
     gae_lambda: float = Field(1.0, ge=0, le=1, description="lambda of the advantages")
     bootstrap_truncated: bool = Field(False, description="value the state where time ran out")
+    baseline: BaselineKind = Field(
+        "return",
+        description="time's features of the linear baseline: return follows a constant reward, cubic is rllab's; not "
+        "with bootstrap_truncated, where the baseline does not see the time",
+    )
     exploration_coef: float = Field(0.0, ge=0, description="c of E-MAML's term")
     hidden: Sizes = Field((64, 64), description="sizes of the policy's hidden layers")
     init_std: float = Field(0.3, gt=0, description="initial standard deviation, in halves of the action range")
@@ -92,6 +98,8 @@ class MAMLConfig(AlgorithmConfig):
                 raise ValueError(
                     f"exploration_coef ({self.exploration_coef}) does not apply to outer.name reptile; set 0"
                 )
+        if self.bootstrap_truncated and self.baseline != "return":
+            raise ValueError(f"baseline ({self.baseline}) does not apply to bootstrap_truncated true; leave it out")
         if self.bootstrap_truncated and self.gamma == 1:
             raise ValueError(
                 "bootstrap_truncated needs gamma below 1: without a discount what follows has no finite value"

@@ -115,7 +115,7 @@ class MAMLPolicy:
         r, c = episodes, self.config
         arrays = (r.observations, r.rewards, r.mask, r.truncated, r.last_observations)
         o, rewards, mask, truncated, last_o = (to_tensor(array) for array in arrays)
-        settings = (c.gamma, c.gae_lambda, c.bootstrap_truncated)
+        settings = (c.gamma, c.gae_lambda, c.bootstrap_truncated, c.baseline)
         return linear_baseline_advantages(o, rewards, mask, truncated, last_o, *settings).float().numpy()
 
 
