@@ -14,7 +14,7 @@ TEXTS = [path for path in (*SOURCES, ROOT / "README.md") if path.suffix in (".py
 # pattern: what is said instead
 GIVEN_UP = {
     r"\bTrial\b": "TrialBatch for what a unit yields; a trial is R rounds on one task",
-    r"\bis_alive\b|\bmoving\b": "running, for the mask of live streams",
+    r"(?<!process\.)\bis_alive\b|\bmoving\b": "running, for the mask of live streams",
     r"\bon purpose\b": "deliberate",
     r"\bnobody has\b|\basked to stop\b|\bgoes on where\b": "plain words",
     r"ray_backend|cli_\w+|run_directory\.py": "the names of today's files",

@@ -138,10 +138,15 @@ class AlgorithmPlugin:
 
 @dataclass(frozen=True)
 class Preset:
-    """A name for settings of another algorithm: `values` are defaults that a configuration's own keys override."""
+    """A name for settings of another algorithm.
+
+    `values` are defaults that a configuration's own keys override, but for the dotted keys in `defining`: with another
+    value there the configuration would not be what its name says, and is refused.
+    """
 
     algorithm: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    defining: tuple[str, ...] = ()
 
 
 def judged_streams(num_streams: int, settings: EvaluationSettings) -> int:

@@ -54,6 +54,7 @@ def resolve_preset(section: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(found, Preset):
             return resolved
         own = {key: value for key, value in resolved.items() if key != "name"}
+        _require_what_the_name_says(str(name), found, own)
         resolved = {"name": found.algorithm, **_merged(found.values, own)}
     raise ConfigError(f"algorithm.name = {section['name']!r}: its presets name each other in a circle")
 
@@ -63,6 +64,22 @@ def build_algorithm(config: Any, spaces: Spaces, device: torch.device, seed: int
     plugin = load_algorithm(config.name)
     assert isinstance(plugin, AlgorithmPlugin)
     return plugin.build(config, spaces, device, seed)
+
+
+def _require_what_the_name_says(name: str, preset: Preset, own: Mapping[str, Any]) -> None:
+    for key in preset.defining:
+        wanted, given = (_at(section, key) for section in (preset.values, own))
+        if given is not None and given != wanted:
+            raise ConfigError(
+                f"algorithm.{key} = {given!r} contradicts algorithm.name = {name!r}, which means {wanted!r} there; "
+                f"leave it out, or name {preset.algorithm!r} instead"
+            )
+
+
+def _at(section: Any, key: str) -> Any:
+    for part in key.split("."):
+        section = section.get(part) if isinstance(section, Mapping) else None
+    return section
 
 
 def _merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Reservation:
 
 
 def training_command(config: str, overrides: Sequence[str], run_dir: str) -> str:
-    """The shell command of a job that trains, and goes on where the run directory holds a checkpoint.
+    """The shell command of a job that trains, from the run directory's newest checkpoint if there is one.
 
     A `run_dir` that is neither absolute nor a URL lies in the home directory of the node where the learner runs: the
     job's own working directory goes when it ends.

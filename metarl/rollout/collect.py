@@ -14,10 +14,10 @@ import numpy as np
 
 from metarl.errors import ConfigError
 from metarl.rollout.answers import Answers
-from metarl.rollout.padding import FIRST_CAPACITY, lengthened
+from metarl.rollout.padding import Steps
 from metarl.rollout.policy import AdaptivePolicy, State, context_sources
 from metarl.rollout.spaces import Spaces, env_action_map
-from metarl.rollout.types import Episodes, Extras, Round, RoundPlan, Transition, TrialPlan, Weights
+from metarl.rollout.types import Episodes, Round, RoundPlan, Transition, TrialPlan, Weights
 from metarl.tasks import Task
 from metarl.tasks.batch import TaskBatch
 
@@ -73,20 +73,15 @@ def _collect_round(
     batch = answers.batch
     spaces = Spaces.of(batch.single_observation_space, batch.single_action_space)
     K, N, T = batch.num_envs // plan.num_streams, plan.num_streams, plan.horizon
-    rewards = np.zeros((K, N, min(T, FIRST_CAPACITY)), np.float32)
-    observations = np.zeros((*rewards.shape, spaces.obs_dim), np.float32)
-    action_shape: tuple[int, ...] = () if spaces.discrete else (spaces.action_dim,)
-    actions = np.zeros((*rewards.shape, *action_shape), np.int64 if spaces.discrete else np.float32)
+    steps = Steps(K, N, T, spaces)
     lengths = np.zeros((K, N), np.int64)
     terminated, truncated = np.zeros((K, N), bool), np.zeros((K, N), bool)
     running = np.ones((K, N), bool)
-    extras: Extras = {}
     success: np.ndarray | None = None
 
     to_env_action = env_action_map(batch.action_spaces)
     raw, _ = batch.reset(seed=int(env_rng.integers(2**63)))
     obs = answers.observations(raw, None)
-    all_running = True
     for t in range(T):
         action, state, logged = policy.act(state, obs, policy_rng, round_plan.deterministic)
         answers.require_finite_policy(action, logged, t)
@@ -97,15 +92,7 @@ def _collect_round(
         is_cut = is_cut | (t == T - 1) & ~is_terminal
         step = Transition(obs, action, arrived_rewards, next_obs, is_terminal, is_cut, running)
         state = policy.observe(state, step)
-        if t == rewards.shape[2]:
-            longer = min(2 * t, T)
-            observations, actions, rewards = (lengthened(array, longer) for array in (observations, actions, rewards))
-            extras = {name: lengthened(array, longer) for name, array in extras.items()}
-        for name, value in logged.items():
-            if name not in extras:
-                extras[name] = np.zeros((*rewards.shape, *value.shape[2:]), value.dtype)
-            extras[name][:, :, t] = value
-        observations[:, :, t], actions[:, :, t], rewards[:, :, t] = obs, action, step.rewards
+        steps.store(t, obs, action, step.rewards, logged)
         step_success = answers.success(info)
         if step_success is not None:
             success = (running & step_success) | (False if success is None else success)
@@ -115,17 +102,8 @@ def _collect_round(
             terminated |= running & step.terminated
             truncated |= running & step.truncated & ~step.terminated
             running = ~(terminated | truncated)
-            all_running = False
             if not running.any():
                 break
     truncated |= running & ~terminated
-    if not all_running:
-        _zero_padding(lengths, observations, actions, rewards, *extras.values())
-    arrays = observations, actions, rewards, lengths, terminated, truncated, obs
-    return state, Episodes(*arrays, extras, success=success)
-
-
-def _zero_padding(lengths: np.ndarray, *arrays: np.ndarray) -> None:
-    padding = np.arange(arrays[0].shape[2]) >= lengths[:, :, None]
-    for array in arrays:
-        array[padding] = 0
+    ends = lengths, terminated, truncated, obs
+    return state, Episodes(*steps.padded_after(lengths), *ends, steps.extras, success=success)

@@ -10,6 +10,7 @@ import yaml
 from metarl.algorithms.base import Preset
 from metarl.algorithms.registry import available_algorithms, load_algorithm
 from metarl.config import load_config, load_stored_config, to_yaml
+from metarl.errors import ConfigError
 
 RUN = "task_distribution: {name: PointGoal}\ntraining: {iterations: 1}\n"
 EXPECTED = {
@@ -72,3 +73,16 @@ def test_a_preset_named_on_the_command_line_keeps_the_files_keys(tmp_path):
     algorithm = load_config(path, ["algorithm.name=reptile"]).algorithm.model_dump()
     assert algorithm["outer"]["name"] == "reptile"
     assert algorithm["num_streams"] == 7
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ("{name: maml_trpo, outer: {name: ppo}}", "outer.name = 'ppo'"),
+        ("{name: promp, outer: {name: trpo}}", "outer.name = 'trpo'"),
+        ("{name: anil, variant: maml}", "variant = 'maml'"),
+    ],
+)
+def test_a_key_that_contradicts_the_presets_name_is_refused(tmp_path, section, key):
+    with pytest.raises(ConfigError, match=rf"algorithm\.{key} contradicts algorithm\.name"):
+        load_config(write(tmp_path, section))

@@ -12,12 +12,13 @@ from __future__ import annotations
 from metarl.algorithms.base import Preset
 from metarl.algorithms.maml.learner import MAML
 
-PROMP = Preset("maml", {"outer": {"name": "ppo"}})
-MAML_TRPO = Preset("maml", {"outer": {"name": "trpo"}})
-FOMAML = Preset("maml", {"variant": "fomaml", "outer": {"name": "trpo"}})
-ANIL = Preset("maml", {"variant": "anil", "outer": {"name": "trpo"}})
-META_SGD = Preset("maml", {"variant": "meta_sgd", "outer": {"name": "trpo"}})
+_OUTER, _VARIANT = "outer.name", "variant"
+PROMP = Preset("maml", {"outer": {"name": "ppo"}}, (_OUTER,))
+MAML_TRPO = Preset("maml", {"variant": "maml", "outer": {"name": "trpo"}}, (_VARIANT, _OUTER))
+FOMAML = Preset("maml", {"variant": "fomaml", "outer": {"name": "trpo"}}, (_VARIANT,))
+ANIL = Preset("maml", {"variant": "anil", "outer": {"name": "trpo"}}, (_VARIANT,))
+META_SGD = Preset("maml", {"variant": "meta_sgd", "outer": {"name": "trpo"}}, (_VARIANT,))
 E_MAML = Preset("maml", {"inner_objective": "plain", "exploration_coef": 1.0, "outer": {"name": "pg"}})
-REPTILE = Preset("maml", {"outer": {"name": "reptile"}})
+REPTILE = Preset("maml", {"outer": {"name": "reptile"}}, (_OUTER,))
 
 __all__ = ["ANIL", "E_MAML", "FOMAML", "MAML", "MAML_TRPO", "META_SGD", "PROMP", "REPTILE"]
