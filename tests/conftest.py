@@ -39,7 +39,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _usual_signals() -> None:
-    """Signals as in a terminal, here and in children: a job in the background of a script, or of nohup, ignores some."""
+    """Signals as in a terminal, here and in children: jobs in the background of a script or of nohup ignore some."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
