@@ -25,3 +25,10 @@ class TrainingError(RuntimeError):
 
 class EnvironmentFault(RuntimeError):
     """An environment misbehaved while running (raised, hung, gave NaN or a wrong shape); exit code 1."""
+
+
+class Terminated(SystemExit):
+    """A signal ended the process before training could save anything; the exit code is 128 + its number."""
+
+    def __init__(self, signal_number: int):
+        super().__init__(128 + signal_number)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from metarl.errors import EnvironmentFault, MetarlError, TrainingError
+from metarl.errors import EnvironmentFault, MetarlError, Terminated, TrainingError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +53,7 @@ def exit_codes() -> Iterator[None]:
         raise _failure(str(error), 1) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(128 + signal.SIGINT) from error
-    except (typer.Exit, typer.Abort):
+    except (typer.Exit, typer.Abort, Terminated):
         raise
     except (Exception, SystemExit) as error:
         raise _unexpected(error) from error

@@ -18,7 +18,7 @@ import ray
 from metarl.distributed import _ray_private
 from metarl.distributed.messages import first_line
 from metarl.distributed.token import ensure_token
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, Terminated
 
 _log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT_S = 5.0
@@ -137,20 +137,20 @@ def _shut_down() -> None:
 
 @contextmanager
 def _sigterm_exits() -> Iterator[None]:
-    """SIGTERM raises SystemExit(143). Ray's own handler, set while it starts, exits with 15."""
+    """SIGTERM raises Terminated. Ray's own handler, set while it starts, exits with 15."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise Terminated(number)
 
     former = signal.signal(signal.SIGTERM, leave)
     try:
         yield
     except SystemExit as error:
         if error.code == signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM) from error
+            raise Terminated(signal.SIGTERM) from error
         raise
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if former is None else former)

@@ -76,8 +76,10 @@ class TestEmbedded:
         assert _ray_private.free_processors() == {node["NodeID"]: 3}
         assert _ray_private.draining_nodes() == frozenset()
 
-    def test_its_own_cluster_is_the_one_that_auto_means(self) -> None:
-        assert _ray_private.own_cluster_address() == ray.get_runtime_context().gcs_address
+    def test_the_cluster_that_auto_means_is_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        address = ray.get_runtime_context().gcs_address
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert _ray_private.own_cluster_address() == address
 
     def test_shared_memory_in_use_is_known(self) -> None:
         before = object_store_mb()

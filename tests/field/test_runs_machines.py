@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 import ray
-from ray._private import resource_and_label_spec
 
 from metarl.distributed import RayExecutor, connect, pool, restartable
 from metarl.distributed.restartable import run_restartable
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.xdist_group("ray")
 def half_a_processor() -> Iterator[None]:
     """A Ray started in a container whose quota is half a processor."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resource_and_label_spec.ray._private.utils, "get_num_cpus", lambda *_, **__: 0)
+        patch.setattr("ray._private.utils.get_num_cpus", lambda *_, **__: 0)
         with connect(None):
             yield
 
