@@ -14,8 +14,8 @@ import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
-from importlib.metadata import entry_points
+from functools import cache, reduce
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from metarl.errors import ConfigError, EnvironmentFault, MetarlError
@@ -29,7 +29,17 @@ _INSTALLED = ("site-packages", "dist-packages")
 
 def available(group: str) -> dict[str, str]:
     """The names registered in an entry-point group and the `module:attr` of each, by name. Imports none of them."""
-    return {entry.name: entry.value for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)}
+    return {entry.name: entry.value for entry in sorted(_entries(group), key=lambda entry: entry.name)}
+
+
+def _entries(group: str) -> tuple[EntryPoint, ...]:
+    return _entries_on(group, tuple(sys.path))
+
+
+@cache
+def _entries_on(group: str, search_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Read once for a search path: it takes some 50 ms, and a configuration asks several times."""
+    return tuple(entry_points(group=group))
 
 
 def load_target(group: str, name: str, kind: str, error: type[MetarlError] = ConfigError) -> object:
@@ -40,7 +50,7 @@ def load_target(group: str, name: str, kind: str, error: type[MetarlError] = Con
     `module:attr` is not written as such, and where the import raises anything at all.
     """
     registered = available(group)
-    targets = sorted({entry.value for entry in entry_points(group=group) if entry.name == name})
+    targets = sorted({entry.value for entry in _entries(group) if entry.name == name})
     if len(targets) > 1:
         raise error(f"{kind} {name!r} is registered by several packages: {', '.join(targets)}; name one as module:attr")
     if not targets and ":" not in name:
