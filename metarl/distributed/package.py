@@ -23,9 +23,11 @@ from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
+from metarl.algorithms import registry as algorithms
 from metarl.distributed._ray_private import MAX_PACKAGE_BYTES
 from metarl.errors import ConfigError
-from metarl.tasks.registry import GROUP, available_distributions
+from metarl.plugins import available
+from metarl.tasks import registry as tasks
 
 LEFT_OUT = ("/runs/", ".?*", "__pycache__/", "*.egg-info/", "venv/")
 _IGNORE_FILES = (".gitignore", ".rayignore")
@@ -158,10 +160,13 @@ def _metadata(package: Package) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             name, number = "metarl", version("metarl")
     folder = f"{name.replace('-', '_')}-{number}.dist-info"
-    entries = "".join(f"{key} = {target}\n" for key, target in available_distributions().items())
+    registered = {group: available(group) for group in (tasks.GROUP, algorithms.GROUP)}
+    entries = [
+        f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in registered.items()
+    ]
     return {
         f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n",
-        f"{folder}/entry_points.txt": f"[{GROUP}]\n{entries}",
+        f"{folder}/entry_points.txt": "\n".join(entries),
     }
 
 
