@@ -1,9 +1,9 @@
 """What a job takes along: the current directory as a zip file, and the folders in it that hold modules.
 
 Left out: what `.gitignore` and `.rayignore` name, hidden files and folders (`.git`, `.venv`, `.ray` with its token),
-`runs/`, caches. Links are followed, except those that lead back to a folder they are in. The names of registered task
-distributions are sent along, so they mean the same on nodes where nothing is installed. Equal content gives equal
-bytes, and Ray uploads a package once.
+`runs/`, caches. Links are followed, except those that lead back to a folder they are in. The registered names of task
+distributions and algorithms are sent along, so they mean the same on nodes where nothing is installed. Equal content
+gives equal bytes, and Ray uploads a package once.
 
 Ray's own packing of a directory (`working_dir`) does not end where links form a loop, reads files of any size into
 memory and fails on names that are not UTF-8. A zip file is the other form that it documents.
@@ -25,9 +25,10 @@ from pathspec import GitIgnoreSpec
 
 from metarl.distributed._ray_private import MAX_PACKAGE_BYTES
 from metarl.errors import ConfigError
-from metarl.tasks.registry import GROUP, available_distributions
+from metarl.plugins import available
 
 LEFT_OUT = ("/runs/", ".?*", "__pycache__/", "*.egg-info/", "venv/")
+GROUPS = ("metarl.task_distributions", "metarl.algorithms")  # of entry points
 _IGNORE_FILES = (".gitignore", ".rayignore")
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the same time for every member
 _MIB = 1024**2
@@ -153,15 +154,17 @@ def _import_roots(directory: Path, files: dict[str, Path]) -> tuple[str, ...]:
 
 def _metadata(package: Package) -> dict[str, str]:
     """What an installation would have written: the entry points, and the version where this library is sent."""
-    name, number = "metarl-task-names", "0"
+    name, number = "metarl-names", "0"
     if package.has_metarl:
         with suppress(PackageNotFoundError):
             name, number = "metarl", version("metarl")
     folder = f"{name.replace('-', '_')}-{number}.dist-info"
-    entries = "".join(f"{key} = {target}\n" for key, target in available_distributions().items())
+    entries = ""
+    for group in GROUPS:
+        entries += f"[{group}]\n" + "".join(f"{key} = {target}\n" for key, target in available(group).items())
     return {
         f"{folder}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n",
-        f"{folder}/entry_points.txt": f"[{GROUP}]\n{entries}",
+        f"{folder}/entry_points.txt": entries,
     }
 
 

@@ -21,7 +21,7 @@ from metarl.cli.app import app
 from metarl.distributed.jobs import JobServer, server_address, training_command
 from metarl.distributed.package import build_package, files_to_send
 from metarl.errors import ConfigError
-from metarl.tasks.registry import GROUP, available_distributions
+from metarl.plugins import available
 
 YAML = """
 task_distribution: {name: PointGoal}
@@ -63,15 +63,16 @@ def test_code_is_sent_and_runs_caches_hidden_and_ignored_files_are_not(home: Pat
     assert list(sent) == ["data/model.xml", "plug_in.py", "small.yaml", "src/deep/module.py", "src/runs/kept.py"]
 
 
-def test_names_of_task_distributions_are_sent_along(tmp_path: Path) -> None:
+def test_registered_names_are_sent_along(tmp_path: Path) -> None:
     package = build_package(Path.cwd(), tmp_path / "job.zip")
     assert not package.has_metarl
     with zipfile.ZipFile(package.path) as archive:
         archive.extractall(tmp_path / "there")
     (found,) = distributions(path=[str(tmp_path / "there")])
-    entries = {entry.name: entry.value for entry in found.entry_points if entry.group == GROUP}
-    assert entries == available_distributions()
-    assert "PointGoal" in entries
+    for group, name in (("metarl.task_distributions", "PointGoal"), ("metarl.algorithms", "maml")):
+        entries = {entry.name: entry.value for entry in found.entry_points if entry.group == group}
+        assert entries == available(group)
+        assert name in entries
 
 
 def test_folders_that_modules_are_found_in_here_are_import_roots_there(
