@@ -138,7 +138,7 @@ def _ending(job: Job, log: str) -> str:
 
 def _advice(log: str) -> list[str]:
     """What to do about the causes that lie in how the nodes are set up."""
-    if missing := re.search(r"No module named '?([\w.]+)", log):
+    if missing := re.search(r"(?:No module named|there is no module) '?([\w.]+)", log):
         return [
             f"{missing[1]} is not on the cluster's nodes. What is sent is the current directory, without what "
             ".gitignore and .rayignore name and without hidden files; all else must be installed on every node"

@@ -1,4 +1,4 @@
-"""One embedded Ray for the tests of this folder, started and ended by handle."""
+"""An embedded Ray for the tests of a module."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metarl.distributed import connect
 from tests.distributed.processes import wait_until, worker_pids
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     with connect(None, num_cpus=3):
         yield
