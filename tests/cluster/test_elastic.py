@@ -15,6 +15,8 @@ from tests.distributed.comparison import WEIGHTS, assert_same, reference
 from tests.distributed.processes import wait_until
 from tests.toy import Point, make_units, point_policy
 
+pytestmark = pytest.mark.slow
+
 
 def working(executor: RayExecutor, condition: Callable[[], bool]) -> Callable[[], bool]:
     """`condition`, looked at between collections of a unit that must come out right each time."""

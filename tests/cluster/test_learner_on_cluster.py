@@ -20,6 +20,8 @@ from metarl.training.progress import SilentReporter
 from tests.distributed.processes import wait_until, worker_pids
 from tests.run_contents import left_by
 
+pytestmark = pytest.mark.slow
+
 ITERATIONS = 60  # some seconds: long enough to be killed in the middle
 CONFIG = """
 seed: 3

@@ -17,6 +17,8 @@ from metarl.training.loop import train
 from tests.cluster.test_training_elastic import CONFIG, ITERATIONS
 from tests.run_contents import left_by
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 _TRY = "ip link set lo up && unshare -n true && ip link add name one type veth peer name two"
 

@@ -18,6 +18,8 @@ from metarl.training.progress import SilentReporter
 from tests.distributed.processes import wait_until, worker_pids
 from tests.run_contents import left_by
 
+pytestmark = pytest.mark.slow
+
 ITERATIONS = 12
 CONFIG = f"""seed: 5
 task_distribution: {{name: HalfCheetahVel, options: {{horizon: 100}}}}

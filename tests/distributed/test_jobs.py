@@ -34,6 +34,8 @@ device: cpu
 PLUGIN = """
 from metarl_envs.point import PointGoal
 
+pytestmark = pytest.mark.slow
+
 class MyGoal(PointGoal):
     name = "MyGoal"
 """

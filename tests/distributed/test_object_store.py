@@ -14,6 +14,8 @@ from metarl.training.loop import train
 from metarl.training.progress import SilentReporter
 from tests.distributed.ray_internals import object_store_mb
 
+pytestmark = pytest.mark.slow
+
 MB = 1e6
 WEIGHTS_MB = 1.0
 CONFIG = f"""

@@ -92,6 +92,8 @@ _DEATH = """
 import os, signal, time
 import ray
 from metarl.distributed import _ray_private, connect
+
+pytestmark = pytest.mark.slow
 with connect(None, num_cpus=1):
     assert _ray_private.dead_processes() == []
     kinds = _ray_private.worker._global_node.all_processes

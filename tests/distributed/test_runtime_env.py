@@ -14,6 +14,8 @@ from metarl.tasks import Task
 from tests.distributed.comparison import WEIGHTS, assert_same, reference
 from tests.toy import Point, PointEnv, make_units, point_policy
 
+pytestmark = pytest.mark.slow
+
 PACKAGE, VERSION = "pathspec", "99.0"  # one that mypy brings along
 
 

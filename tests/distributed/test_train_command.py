@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from metarl.runs import checkpoint
 from metarl.runs.directory import read_records
 from tests.distributed.processes import wait_until
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """

@@ -21,6 +21,8 @@ from metarl.training.progress import SilentReporter
 from tests.distributed.processes import worker_pids
 from tests.run_contents import left_by
 
+pytestmark = pytest.mark.slow
+
 ITERATIONS, TASKS, STREAMS, HORIZON, ROUNDS = 20, 6, 3, 80, 2
 CONFIG = f"""seed: 5
 task_distribution: {{name: HalfCheetahVel, options: {{horizon: {HORIZON}}}}}
