@@ -19,6 +19,7 @@ MJCF = """<mujoco>
 </mujoco>"""
 
 ROBOT = """import gymnasium
+import mujoco
 import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from pathlib import Path
@@ -32,6 +33,7 @@ class Slider(MujocoEnv):
         space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
         super().__init__(str(Path(__file__).with_name("slider.xml")), 2, observation_space=space)
         self.target, self.model.body_mass[1] = target, mass
+        mujoco.mj_setConst(self.model, self.data)
 
     def observe(self):
         return np.concatenate((self.data.qpos, self.data.qvel))

@@ -43,6 +43,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_an_algorithm_outside_the_repository_trains_resumes_and_evaluates_as_any_other(folder):
     longer = "training.iterations=3"
     metarl(folder, "train", "stranger.yaml", "--run-dir", "local", "--local", longer)

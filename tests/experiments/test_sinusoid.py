@@ -207,6 +207,7 @@ def _few_held_out_tasks(monkeypatch):
     monkeypatch.setattr(experiment, "NUM_HELD_OUT", 100)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_few_held_out_tasks")
 def test_maml_after_one_step_has_less_than_half_the_error_of_the_best_fine_tuned_net():
     trained = {name: experiment.train(METHODS[name], 10, 600, seed=0) for name in ("maml", "pretrained")}
