@@ -18,7 +18,7 @@ from metarl.runs.directory import read_records
 from tests.distributed.test_train_command import first_iteration, processes_below, title, training
 
 HANG_S = 300.0
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
 
 
 def send(processes: list[psutil.Process], number: int) -> None:
