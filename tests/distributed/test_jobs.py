@@ -23,6 +23,8 @@ from metarl.runs import checkpoint
 from tests.distributed.head import TOKEN, Head, started_head
 from tests.distributed.processes import HANG_S
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 YAML = """
 task_distribution: {name: "my_tasks:MyGoal", options: {horizon: 5}}
@@ -33,9 +35,6 @@ device: cpu
 """
 PLUGIN = """
 from metarl_envs.point import PointGoal
-
-pytestmark = pytest.mark.slow
-
 class MyGoal(PointGoal):
     name = "MyGoal"
 """

@@ -19,6 +19,8 @@ from ray.job_submission import JobSubmissionClient
 from metarl.distributed import _ray_private
 from tests.distributed.ray_internals import object_store_mb
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ALLOWED = {
     "metarl/distributed/_ray_private.py",
@@ -92,8 +94,6 @@ _DEATH = """
 import os, signal, time
 import ray
 from metarl.distributed import _ray_private, connect
-
-pytestmark = pytest.mark.slow
 with connect(None, num_cpus=1):
     assert _ray_private.dead_processes() == []
     kinds = _ray_private.worker._global_node.all_processes

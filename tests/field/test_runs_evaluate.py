@@ -74,6 +74,7 @@ def test_the_table_is_shown_where_writing_fails(run: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(Evaluation, "write", full)
+    monkeypatch.setenv("COLUMNS", "120")
     result = command(*EVALUATE)
     assert result.exit_code == 1
     assert "round 1 (after adaptation)" in result.stdout
