@@ -24,7 +24,7 @@ test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" --durations 15
 
 test-all: setup
-	$(BIN)/python -m pytest -m slow --durations 15
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow --durations 15
 
 lint: setup
 	$(BIN)/ruff check .
