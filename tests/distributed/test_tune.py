@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -23,7 +24,13 @@ from metarl.runs.directory import read_records
 from metarl.training.loop import train
 from tests.run_contents import left_by
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("cluster"),
+    # Tune leaves its own logs open where a callback ends its loop
+    pytest.mark.filterwarnings("ignore:unclosed file.*driver_artifacts:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in.*FileIO:pytest.PytestUnraisableExceptionWarning"),
+]
 _DEADLINE_S = 600.0
 
 YAML = """
@@ -124,9 +131,6 @@ def iterations_of(pattern: str) -> list[int]:
     return [read_records(path)[-1]["iteration"] for path in Path().glob(pattern) if read_records(path)]
 
 
-@pytest.mark.filterwarnings(  # Tune leaves its own logs open where a callback ends its loop
-    "ignore:Exception ignored in.*driver_artifacts:pytest.PytestUnraisableExceptionWarning"
-)
 def test_stopped_by_signals_it_saves_and_the_command_it_gives_goes_on_exactly() -> None:
     slow = ["task_distribution.name=fated_tasks:Fated", "task_distribution.options.fate=slow"]
     overrides = [*slow, "training.iterations=12", "training.evaluate_every=12"]
@@ -156,6 +160,7 @@ def test_stopped_by_signals_it_saves_and_the_command_it_gives_goes_on_exactly() 
     train(load_config(Path("small.yaml"), overrides), Path("plain"), LocalExecutor)
     assert left_by(Path("s/base-seed0"), 12) == left_by(Path("plain"), 12)
     assert {run["iteration"] for run in runs_of("s").values()} == {12}
+    gc.collect()  # here, where the warnings of what Tune has left open are ignored
 
 
 def test_what_no_node_has_is_refused() -> None:
