@@ -345,7 +345,7 @@ class _Loop:
 
 @contextmanager
 def _learner_threads() -> Iterator[None]:
-    """All processors this process may use are the learner's while it learns: actors wait meanwhile."""
+    """The learner computes with all processors that this process may use; rollout workers wait meanwhile."""
     before = torch.get_num_threads()
     torch.set_num_threads(num_processors())
     try:
