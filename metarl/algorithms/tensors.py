@@ -73,13 +73,6 @@ class RoundTensors:
             self.returns[tasks],
         )
 
-    def double(self) -> RoundTensors:
-        """The same in double precision."""
-        floats = ("observations", "advantages", "mask", "old_log_prob", "returns")
-        actions = self.actions.double() if self.actions.is_floating_point() else self.actions
-        behaviour = type(self.behaviour)(*(x.double() for x in self.behaviour))
-        return RoundTensors(actions=actions, behaviour=behaviour, **{n: getattr(self, n).double() for n in floats})
-
     def log_prob(self, distribution: Distribution) -> Tensor:
         return distribution.log_prob(self.actions).view_as(self.mask)
 

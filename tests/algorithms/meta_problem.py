@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -94,3 +94,13 @@ def on_policy(p: Problem, data: list[RoundTensors]) -> list[RoundTensors]:
         behaviour = p.objective.net.distribution(adapted, query.observations)
         old: Tensor = query.log_prob(behaviour)
     return [*data[:-1], replace(query, behaviour=behaviour, old_log_prob=old)]
+
+
+def in_single_precision(data: RoundTensors) -> RoundTensors:
+    """The same round in float32."""
+
+    def single(value: Tensor) -> Tensor:
+        return value.float() if value.is_floating_point() else value
+
+    arrays = {f.name: single(getattr(data, f.name)) for f in fields(data) if f.name != "behaviour"}
+    return RoundTensors(**arrays, behaviour=type(data.behaviour)(*map(single, data.behaviour)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from meta_problem import meta_loss_and_kl, on_policy, problem, rounds
+from meta_problem import in_single_precision, meta_loss_and_kl, on_policy, problem, rounds
 
 from metarl.algorithms.maml.config import TRPO
 from metarl.algorithms.maml.trpo import local_model, trpo_step
@@ -48,15 +48,16 @@ def test_trpo_step_lowers_the_loss_within_the_trust_region(exploration_coef):
     assert any(not torch.equal(p.weights[name], weights[name]) for name in weights)
 
 
+def step_of(weights: dict[str, torch.Tensor], moved: dict[str, torch.Tensor]) -> torch.Tensor:
+    return flatten({name: moved[name].double() - value.double() for name, value in weights.items()})
+
+
 @pytest.mark.parametrize("chunk_tasks", [1, 2])
-def test_a_trpo_step_of_single_precision_weights_does_not_depend_on_the_size_of_the_chunks(chunk_tasks):
-    """Conjugate gradient magnifies rounding: computed in single precision these steps differ by 1e-3 and more."""
+def test_a_trpo_step_in_single_precision_is_the_one_in_double_precision_however_tasks_are_divided(chunk_tasks):
     p, divided = problem(outer="trpo"), problem(outer="trpo", chunk_tasks=chunk_tasks)
     data = on_policy(p, rounds(p, 2))
+    exact = step_of(p.weights, trpo_step(p.objective, TRPO(), p.weights, data)[0])
     weights = {name: value.float() for name, value in p.weights.items()}
-    whole, _ = trpo_step(p.objective, TRPO(), weights, data)
-    parts, _ = trpo_step(divided.objective, TRPO(), weights, data)
-    assert any(not torch.equal(weights[name], value) for name, value in whole.items())
-    for name, value in whole.items():
-        assert value.dtype == torch.float32
-        torch.testing.assert_close(value, parts[name], atol=1e-7, rtol=0)
+    moved, _ = trpo_step(divided.objective, TRPO(), weights, [in_single_precision(round_) for round_ in data])
+    assert all(value.dtype == torch.float32 for value in moved.values())
+    assert float((step_of(weights, moved) - exact).norm()) < 0.01 * float(exact.norm())

@@ -154,6 +154,6 @@ class MetaObjective:
 
 
 def mean_over_tasks(parts: Sequence[Tensor]) -> Tensor:
-    """The mean over the leading axis of all parts: the same however tasks are divided into chunks."""
-    tasks = torch.cat(tuple(parts))
+    """The mean over the leading axis of all parts, float64: the same however tasks are divided into chunks."""
+    tasks = torch.cat(tuple(parts)).double()
     return tasks.sum(0) / len(tasks)

@@ -36,17 +36,17 @@ def trpo_step(
 ) -> tuple[Params, dict[str, float]]:
     """The weights after one step, and its metrics; `theta` itself where no candidate lowers the loss.
 
-    In double precision: the curvature has eigenvalues down to `cg_damping`, whose inverse magnifies the rounding of
-    sums over samples and tasks. In single precision that was 2 % of the step.
+    Sums over tasks and conjugate gradient are in double precision: the curvature has eigenvalues down to `cg_damping`,
+    whose inverse magnifies rounding. The products of each task stay in the weights' own precision, which is 2.6 times
+    as fast on a CPU and moves the step by less than 1 %.
     """
     dtype = next(iter(theta.values())).dtype
-    theta, rounds = {name: value.double() for name, value in theta.items()}, [data.double() for data in rounds]
     chunks, device = objective.chunks(rounds), objective.device
     models = parallel_map(partial(local_model, objective, theta), chunks, device)
     g, loss_before = mean_over_tasks([m.gradients for m in models]), mean_over_tasks([m.losses for m in models])
 
     def curvature(v: Tensor) -> Tensor:
-        parts = parallel_map(lambda model: model.curvature(v), models, device)
+        parts = parallel_map(lambda model: model.curvature(v.to(dtype)), models, device)
         return mean_over_tasks(parts) + settings.cg_damping * v
 
     direction = conjugate_gradient(curvature, g, settings.cg_iterations)
@@ -54,7 +54,7 @@ def trpo_step(
     models.clear()  # their graphs are large
 
     def moved(step: Tensor) -> Params:
-        return {name: theta[name] - move for name, move in unflatten(step, theta).items()}
+        return {name: theta[name] - move for name, move in unflatten(step.to(dtype), theta).items()}
 
     def evaluate(step: Tensor) -> tuple[float, float]:
         parts = parallel_map(partial(loss_and_kl, objective, moved(step)), chunks, device)
@@ -67,7 +67,7 @@ def trpo_step(
     )
     loss, kl = evaluate(accepted)
     metrics = {"outer_loss": loss, "kl": kl, "line_search_tries": float(tries), "step_norm": float(accepted.norm())}
-    return {name: value.to(dtype) for name, value in moved(accepted).items()}, metrics
+    return moved(accepted), metrics
 
 
 def loss_and_kl(
