@@ -14,12 +14,11 @@ from jaxtyping import install_import_hook
 install_import_hook(["metarl.kernels", "metarl.ops", "metarl.nets"], "beartype.beartype")
 sys.path.insert(0, str(Path(__file__).parent / "algorithms"))
 
-from guess import PLAN, Guess, GuessPolicy, weights  # noqa: E402  (after the hook)
-
 from metarl.evaluation.evaluate import Evaluation, evaluate  # noqa: E402
 from metarl.rollout.local import LocalExecutor  # noqa: E402
 from metarl.rollout.types import TrialPlan  # noqa: E402
 from metarl.tasks import Split, TaskDistribution  # noqa: E402
+from tests.guess import PLAN, Guess, GuessPolicy, weights  # noqa: E402  (after the hook)
 
 _WITH_RAY = ("cluster", "distributed", "test_plugin.py", "test_promises.py")
 

@@ -20,7 +20,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from metarl.algorithms.maml.learner import MAML, Config
+from metarl.algorithms.maml.config import MAMLConfig
+from metarl.algorithms.maml.learner import MAML
 from metarl.algorithms.tensors import RoundTensors
 from metarl.distributed import RayExecutor, connect
 from metarl.rollout.policy import Spaces
@@ -61,7 +62,7 @@ def main() -> None:
     tasks = distribution.sample("train", TASKS, 0)
     batch = distribution.make_batch(tasks[:1])
     spaces = Spaces.of(batch.single_observation_space, batch.single_action_space)
-    learner = MAML(Config(tasks_per_iteration=TASKS), spaces, torch.device("cpu"), seed=0)
+    learner = MAML(MAMLConfig(name="maml", tasks_per_iteration=TASKS), spaces, torch.device("cpu"), seed=0)
     plan = learner.plan(HORIZON)
     steps = TASKS * plan.max_steps
     rates: list[float] = []

@@ -23,7 +23,8 @@ from _scaling_model import Costs, Prediction, predict
 from rich.console import Console
 from rich.table import Table
 
-from metarl.algorithms.maml.learner import MAML, Config
+from metarl.algorithms.maml.config import MAMLConfig
+from metarl.algorithms.maml.learner import MAML
 from metarl.algorithms.tensors import RoundTensors
 from metarl.distributed import RayExecutor, connect
 from metarl.rollout.executor import Executor
@@ -38,7 +39,7 @@ UNITS_PER_ACTOR = 4
 _EMPTY_CALLS = 200
 
 
-def learner_for(distribution: TaskDistribution, config: Config) -> MAML:
+def learner_for(distribution: TaskDistribution, config: MAMLConfig) -> MAML:
     batch = distribution.make_batch(distribution.sample("train", 1, 0))
     spaces = Spaces.of(batch.single_observation_space, batch.single_action_space)
     batch.close()
@@ -81,7 +82,7 @@ def rates_in_turn(distribution: TaskDistribution, learner: MAML, repeats: int) -
 def call_s(repeats: int) -> float:
     """Seconds per call with next to nothing in it, on two actors: the driver's share of it is at most that."""
     distribution = load_distribution("PointGoal", horizon=1)
-    learner = learner_for(distribution, Config(tasks_per_iteration=_EMPTY_CALLS, num_streams=1))
+    learner = learner_for(distribution, MAMLConfig(name="maml", tasks_per_iteration=_EMPTY_CALLS, num_streams=1))
     with RayExecutor(distribution, learner.policy, num_workers=2) as executor:
         units = units_for(distribution, learner, 1, 0)
         times = [collect(executor, learner, units, i)[1] for i in range(repeats + 1)]
@@ -102,9 +103,9 @@ def measure(distribution: TaskDistribution, learner: MAML, repeats: int, gbit: f
     start = time.perf_counter()
     to_tensors(trials, learner)
     tensors_s = time.perf_counter() - start
-    learner.update(trials)  # a warm-up
+    learner.update(trials, progress=0.0)  # a warm-up
     start = time.perf_counter()
-    learner.update(trials)
+    learner.update(trials, progress=0.0)
     learner_s = time.perf_counter() - start
     a_call_s, unit_s = call_s(repeats), statistics.fmean(seconds)
     return Costs(
@@ -167,7 +168,7 @@ def main() -> None:
     parser.add_argument("--learner-s", type=float, help="per update of the measured batch, instead of this machine's")
     arguments = parser.parse_args()
     distribution = load_distribution("HalfCheetahVel", horizon=HORIZON)
-    learner = learner_for(distribution, Config(tasks_per_iteration=TASKS))
+    learner = learner_for(distribution, MAMLConfig(name="maml", tasks_per_iteration=TASKS))
     num_units = TASKS // TASKS_PER_UNIT
     with connect(None, num_cpus=3):  # one actor and two: those out of turn stand still
         one, two = rates_in_turn(distribution, learner, arguments.repeats)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from meta_problem import finite_difference_gradient, problem, rounds
 
 from metarl.ops.functional_sgd import Params
+from tests.algorithms.meta_problem import finite_difference_gradient, problem, rounds
 
 
 def meta_gradient(p, data) -> Params:

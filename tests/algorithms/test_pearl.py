@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy import Point
 
 from metarl.algorithms.base import EvaluationSettings
 from metarl.algorithms.pearl import PEARL
@@ -26,6 +25,7 @@ from metarl.rollout.local import LocalExecutor
 from metarl.rollout.policy import Spaces
 from metarl.rollout.types import Round, TrialBatch, Unit
 from metarl.tasks import TaskDistribution, load_distribution
+from tests.toy import Point
 
 CPU = torch.device("cpu")
 SMALL = {

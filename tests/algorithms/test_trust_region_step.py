@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from meta_problem import in_single_precision, meta_loss_and_kl, on_policy, problem, rounds
 
 from metarl.algorithms.maml.config import TRPO
 from metarl.algorithms.maml.trpo import local_model, trpo_step
 from metarl.ops.trust_region import flatten, unflatten
+from tests.algorithms.meta_problem import in_single_precision, meta_loss_and_kl, on_policy, problem, rounds
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from guess import PLAN, Guess, GuessEnv, GuessPair, GuessPolicy, tasks_of, weights
 
 from metarl.errors import ConfigError, MetarlError, TaskError
 from metarl.evaluation.evaluate import Evaluation, evaluate, evaluation_units, summarise
@@ -18,6 +17,7 @@ from metarl.rollout.local import LocalExecutor
 from metarl.rollout.seeds import evaluation_tasks, evaluation_unit
 from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan, Unit, Weights
 from metarl.tasks import Anchors, Task
+from tests.guess import PLAN, Guess, GuessEnv, GuessPair, GuessPolicy, tasks_of, weights
 
 Run = Callable[..., Evaluation]
 KEYS = {

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from guess import PLAN, Guess, GuessPair, tasks_of
 from matplotlib.figure import Figure
 
 from metarl.errors import MetarlError
@@ -24,6 +23,7 @@ from metarl.report.adaptation_curve import (
 from metarl.report.metrics import read_run
 from metarl.rollout.types import RoundPlan, TrialPlan
 from metarl.tasks import Choice, InDisc, Parameter
+from tests.guess import PLAN, Guess, GuessPair, tasks_of
 
 RETURN = "return per episode, undiscounted"
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from guess import PLAN, GuessPair
 from rich.console import Console
 
 from metarl.evaluation.evaluate import Evaluation
 from metarl.report.table import headline, number, table
 from metarl.rollout.types import RoundPlan
+from tests.guess import PLAN, GuessPair
 
 Run = Callable[..., Evaluation]
 
