@@ -46,3 +46,18 @@ def with_chunks_that_fit(work: Callable[[int], Result], chunk_size: int) -> tupl
         chunk_size //= 2
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
+
+
+class FittingChunks:
+    """`with_chunks_that_fit` again and again, beginning with the size that fitted last."""
+
+    def __init__(self) -> None:
+        self._largest: int | None = None
+
+    def __call__(self, work: Callable[[int], Result], chunk_size: int) -> Result:
+        """`work` with chunks of at most `chunk_size` tasks."""
+        size = chunk_size if self._largest is None else min(chunk_size, self._largest)
+        result, fitting = with_chunks_that_fit(work, size)
+        if fitting < size:
+            self._largest = fitting
+        return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -28,17 +29,19 @@ def unflatten(vector: Vector, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def conjugate_gradient(
     product: Callable[[Vector], Vector], b: Vector, iterations: int, tolerance: float = 1e-10
 ) -> Vector:
-    """x with A x = b for a symmetric positive definite A given by its product; stops early at |r|^2 < tolerance."""
+    """x with A x = b for a symmetric positive definite A given by its product. x stays once |r|^2 < tolerance.
+
+    All iterations are made: to stop early, the host would have to wait for the device in each of them.
+    """
     x, r, p = torch.zeros_like(b), b.clone(), b.clone()
     rr = r @ r
     for _ in range(iterations):
-        if rr < tolerance:
-            break
+        is_left = rr >= tolerance
         Ap = product(p)
-        step = rr / (p @ Ap)
+        step = torch.where(is_left, rr / (p @ Ap), 0.0)
         x, r = x + step * p, r - step * Ap
         rr_next = r @ r
-        p, rr = r + (rr_next / rr) * p, rr_next
+        p, rr = r + torch.where(is_left, rr_next / rr, 0.0) * p, rr_next
     return x
 
 
@@ -48,6 +51,16 @@ def step_to_boundary(direction: Vector, product_of_direction: Vector, max_kl: fl
     return torch.sqrt(2 * max_kl / curvature) * direction
 
 
+@dataclass(frozen=True)
+class Accepted:
+    """What a line search ends with; the zero step where no candidate is accepted."""
+
+    step: Vector
+    loss: float
+    kl: float
+    tries: int
+
+
 def backtracking_line_search(
     evaluate: Callable[[Vector], tuple[float, float]],
     step: Vector,
@@ -55,17 +68,19 @@ def backtracking_line_search(
     max_kl: float,
     max_tries: int,
     backtrack: float,
-) -> tuple[Vector, int]:
-    """The first of step, backtrack * step, ... that lowers the loss within the trust region, and how many tries.
+) -> Accepted:
+    """The first of step, backtrack * step, ... that lowers the loss within the trust region.
 
-    `evaluate(step)` gives (loss, KL) at theta - step. The zero step where none is accepted.
+    `evaluate(step)` gives (loss, KL) at theta - step. The host waits for the device once per candidate: which one comes
+    next depends on the values.
     """
     for i in range(max_tries):
         candidate = step * backtrack**i
         loss, kl = evaluate(candidate)
         if loss < loss_before and kl <= max_kl:
-            return candidate, i + 1
-    return torch.zeros_like(step), max_tries
+            return Accepted(candidate, loss, kl, i + 1)
+    stay = torch.zeros_like(step)
+    return Accepted(stay, *evaluate(stay), max_tries)
 
 
 def fisher_product(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metarl.errors import TrainingError
-from metarl.kernels.memory import free_bytes, with_chunks_that_fit
+from metarl.kernels.memory import FittingChunks, free_bytes, with_chunks_that_fit
 from metarl.nets.mlp_policy import MLPPolicy
 
 CUDA = torch.device("cuda")
@@ -36,6 +36,12 @@ def test_chunks_are_halved_until_they_fit(fitting, tried):
     device = Device(fitting)
     assert with_chunks_that_fit(device.sum_of, 40) == ("the sum", tried[-1])
     assert device.tried == tried
+
+
+def test_the_next_work_begins_with_the_chunks_that_fitted():
+    device, fitting = Device(12), FittingChunks()
+    assert [fitting(device.sum_of, size) for size in (40, 40, 4)] == ["the sum"] * 3
+    assert device.tried == [40, 20, 10, 10, 4]
 
 
 def test_every_halving_is_logged_with_both_sizes_and_the_reason(caplog):

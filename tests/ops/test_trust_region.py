@@ -19,6 +19,12 @@ def test_conjugate_gradient_solves_an_n_dimensional_system_in_n_iterations():
     torch.testing.assert_close(conjugate_gradient(lambda v: A @ v, b, 6), torch.linalg.solve(A, b))
 
 
+def test_conjugate_gradient_stays_at_the_solution_in_further_iterations():
+    A, b = spd(4), torch.arange(4, dtype=F64)
+    torch.testing.assert_close(conjugate_gradient(lambda v: A @ v, b, 20), torch.linalg.solve(A, b))
+    assert conjugate_gradient(lambda v: A @ v, 0 * b, 5).tolist() == [0.0] * 4
+
+
 def test_step_lies_on_the_boundary_of_the_quadratic_model():
     A, direction = spd(4), torch.ones(4, dtype=F64)
     step = step_to_boundary(direction, A @ direction, max_kl=0.01)
@@ -27,13 +33,13 @@ def test_step_lies_on_the_boundary_of_the_quadratic_model():
 
 def test_line_search_takes_the_first_candidate_inside_the_region_that_improves():
     # loss falls for every step, KL = 4 |step|: 1 -> 4, .5 -> 2, .25 -> 1 is the first within 1
-    step, tries = backtracking_line_search(lambda s: (-float(s), 4 * float(s)), torch.ones(1), 0.0, 1.0, 15, 0.5)
-    assert (float(step), tries) == (0.25, 3)
+    found = backtracking_line_search(lambda s: (-float(s), 4 * float(s)), torch.ones(1), 0.0, 1.0, 15, 0.5)
+    assert (float(found.step), found.loss, found.kl, found.tries) == (0.25, -0.25, 1.0, 3)
 
 
 def test_line_search_stays_where_it_is_when_nothing_improves():
-    step, tries = backtracking_line_search(lambda s: (1.0, 0.0), torch.ones(2), 0.0, 1.0, 4, 0.8)
-    assert (step.tolist(), tries) == ([0.0, 0.0], 4)
+    found = backtracking_line_search(lambda s: (1.0, float(s.sum())), torch.ones(2), 0.0, 1.0, 4, 0.8)
+    assert (found.step.tolist(), found.loss, found.kl, found.tries) == ([0.0, 0.0], 1.0, 0.0, 4)
 
 
 def test_flatten_and_unflatten_are_inverse():

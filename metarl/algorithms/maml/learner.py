@@ -111,7 +111,8 @@ class MAML:
     def update(self, batches: Sequence[TrialBatch], progress: float) -> dict[str, float]:
         """One meta-update: several Adam steps (ppo), one Adam step (pg, reptile) or one trust-region step (trpo)."""
         rounds = [RoundTensors.of(group, self.device) for group in zip(*(b.rounds for b in batches), strict=True)]
-        outer, inner_kl = self.config.outer, self.objective.inner_kl(self._weights, rounds)
+        outer, read = self.config.outer, {"inner_kl": self.objective.inner_kl(self._weights, rounds)}
+        metrics: dict[str, float]
         if isinstance(outer, TRPO):
             moved, metrics = trpo_step(self.objective, outer, self._weights, rounds)
             with torch.no_grad():
@@ -119,17 +120,18 @@ class MAML:
                     value.copy_(moved[name])
             project_log_std_(self._weights, self.config.min_std)
         else:
-            lr = set_lr(self._optimiser, outer.lr, outer.lr_schedule, progress)
+            metrics = {"lr": set_lr(self._optimiser, outer.lr, outer.lr_schedule, progress)}
             for _ in range(outer.steps if isinstance(outer, PPO) else 1):
-                gradient, metrics = self.objective.gradient(self._weights, rounds)
+                gradient, found = self.objective.gradient(self._weights, rounds)
                 for name, value in self._weights.items():
                     value.grad = gradient[name]
                 self._optimiser.step()
                 project_log_std_(self._weights, self.config.min_std)
-            metrics |= {"meta_gradient_norm": float(flatten(gradient).norm()), "lr": lr}
+            read |= {**found, "meta_gradient_norm": flatten(gradient).norm()}
         if "log_std" in self._weights:
-            metrics["policy_std"] = float(self._weights["log_std"].exp().mean())
-        return {**metrics, "inner_kl": inner_kl}
+            read["policy_std"] = self._weights["log_std"].exp().mean()
+        values = torch.stack([value.detach().double() for value in read.values()]).tolist()  # one wait for the device
+        return {**metrics, **dict(zip(read, values, strict=True))}
 
     def state_dict(self) -> dict[str, Tensor]:
         flat = {f"weights.{name}": value for name, value in self._weights.items()}

@@ -8,7 +8,7 @@ Letters: K task, N stream, T time, B = N T samples, O observation, A action; the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from metarl.algorithms.maml.config import PPO, MAMLConfig
 from metarl.algorithms.maml.policy import RATE, rates_of
 from metarl.algorithms.tensors import RoundTensors
+from metarl.kernels.memory import FittingChunks
 from metarl.kernels.parallel import parallel_map, sum_in_order
 from metarl.nets.mlp_policy import MLPPolicy
 from metarl.ops.distributions import Distribution
@@ -46,6 +47,7 @@ class MetaObjective:
     config: MAMLConfig
     net: MLPPolicy
     device: torch.device
+    fitting: FittingChunks = field(default_factory=FittingChunks, compare=False)
 
     # --- the loss ---
 
@@ -90,15 +92,18 @@ class MetaObjective:
 
     # --- its gradient ---
 
-    def gradient(self, weights: Params, rounds: Sequence[RoundTensors]) -> tuple[Params, dict[str, float]]:
-        """d/d weights of the meta-loss, and the outer loss and KL(behaviour || adapted policy) on the query round."""
+    def gradient(self, weights: Params, rounds: Sequence[RoundTensors]) -> tuple[Params, dict[str, Tensor]]:
+        """d/d weights of the meta-loss, and the outer loss and KL(behaviour || adapted policy) on the query round, as
+        tensors: the host does not wait for them."""
         direction = self._reptile_direction if self.config.outer.name == "reptile" else self._meta_gradient
-        parts = parallel_map(partial(direction, weights), self.chunks(rounds), self.device)
+        parts = self.fitting(
+            lambda size: parallel_map(partial(direction, weights), self.chunks(rounds, size), self.device),
+            self.chunk_size(rounds),
+        )
         gradients, losses, kls = zip(*parts, strict=True)
         num_tasks = len(rounds[0].mask)
         total = {name: sum_in_order([g[name] for g in gradients]) / num_tasks for name in weights}
-        loss, kl = torch.stack((mean_over_tasks(losses), mean_over_tasks(kls))).tolist()  # one wait for the device
-        return total, {"outer_loss": loss, "kl": kl}
+        return total, {"outer_loss": mean_over_tasks(losses), "kl": mean_over_tasks(kls)}
 
     def _meta_gradient(self, weights: Params, chunk: Chunk) -> tuple[Params, Tensor, Tensor]:
         """The meta-loss's gradient, summed over a chunk's tasks, and per task the outer loss and the query KL."""
@@ -131,10 +136,9 @@ class MetaObjective:
 
     # --- tasks ---
 
-    def inner_kl(self, weights: Params, rounds: Sequence[RoundTensors]) -> float:
+    def inner_kl(self, weights: Params, rounds: Sequence[RoundTensors]) -> Tensor:
         """How far adaptation moved the policy: KL(pi_theta || behaviour on the query round), mean over tasks."""
-        parts = parallel_map(partial(self._inner_kl, weights), self.chunks(rounds), self.device)
-        return float(mean_over_tasks(parts))
+        return mean_over_tasks(parallel_map(partial(self._inner_kl, weights), self.chunks(rounds), self.device))
 
     @torch.no_grad()
     def _inner_kl(self, weights: Params, chunk: Chunk) -> Float[Tensor, " K"]:
@@ -142,13 +146,18 @@ class MetaObjective:
         theta = {n: v.expand(len(query.mask), *v.shape) for n, v in weights.items() if not n.startswith(RATE)}
         return query.kl_to_behaviour(self.net.distribution(theta, query.observations))
 
-    def chunks(self, rounds: Sequence[RoundTensors]) -> list[Chunk]:
-        """Groups of tasks that fit the device. E-MAML's credit is the query return, standardised over all tasks."""
+    def chunk_size(self, rounds: Sequence[RoundTensors]) -> int:
+        """How many tasks are differentiated together: as configured, or as many as the device has room for."""
         observations = rounds[0].observations
-        num_tasks, num_samples = observations.shape[:2]
-        returns = rounds[-1].returns
+        num_samples = observations.shape[1]
+        return self.config.chunk_tasks or self.net.tasks_that_fit(num_samples, self.device, observations.itemsize)
+
+    def chunks(self, rounds: Sequence[RoundTensors], size: int | None = None) -> list[Chunk]:
+        """Groups of `size` tasks (None: of `chunk_size`). E-MAML's credit is the query return, standardised over all
+        tasks."""
+        num_tasks, returns = len(rounds[0].mask), rounds[-1].returns
         credit = (returns - returns.mean()) / (returns.std(correction=0) + 1e-8)
-        size = self.config.chunk_tasks or self.net.tasks_that_fit(num_samples, self.device, observations.itemsize)
+        size = size or self.chunk_size(rounds)
         groups = [slice(start, min(start + size, num_tasks)) for start in range(0, num_tasks, size)]
         return [Chunk([r[tasks] for r in rounds[:-1]], rounds[-1][tasks], credit[tasks]) for tasks in groups]
 
