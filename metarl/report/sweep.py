@@ -20,8 +20,9 @@ from metarl.runs.outcome import FAILED, STOPPED_EARLY
 def sweep_table(results: Sequence[SettingResult], title: str) -> Table:
     """A row per setting: its return after adaptation over seeds, and how many of its runs ended otherwise."""
     caption = (
-        "Mean over seeds of the mean return per episode on held-out tasks, undiscounted, at a run's last evaluation; "
-        "95 % t interval over seeds. Runs stopped early count with the return that they were stopped at."
+        "Mean over seeds of the mean return per episode on validation tasks (or those of evaluation.split), "
+        "undiscounted, at a run's last evaluation; 95 % t interval over seeds. Runs stopped early count with the "
+        "return that they were stopped at."
     )
     if rivals := [result.name for result in results if result.is_rival]:
         caption += f"\nThese seeds do not tell the best from {', '.join(rivals)} (paired t tests, Holm's correction)."
