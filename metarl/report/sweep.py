@@ -52,7 +52,7 @@ def save_figure(results: Sequence[SettingResult], title: str, path: Path) -> Non
 def sweep_figure(results: Sequence[SettingResult], title: str) -> Figure:
     """Return after adaptation against environment steps: the mean over seeds bold, with its 95 % interval, each seed
     thin, a cross where a run was stopped early. Of many settings the best have a colour, the others are grey."""
-    subtitle = f"{title}: return after adaptation on held-out tasks, mean over seeds"
+    subtitle = f"{title}: return after adaptation on validation tasks, mean over seeds"
     figure, axes = new_figure("Settings compared", subtitle)
     shown = [result for result in results if any(run.curve for run in result.runs)]
     shown.sort(key=lambda r: float("-inf") if r.mean is None else r.mean, reverse=True)

@@ -1,4 +1,4 @@
-"""Which tasks are looked at when: validation while training, test by `metarl evaluate`; and runs of earlier versions."""
+"""Which tasks are looked at when: validation in training, test by `metarl evaluate`; and runs of earlier versions."""
 
 from __future__ import annotations
 
