@@ -5,8 +5,8 @@
 
 Commands run one after the other in the repository's root; the last one's result is kept: of `metarl evaluate` the
 evaluation, of a script the JSON in the last line that it prints, or the file that this line names. `--run RUN` keeps
-what a training run did as well: its evaluations on the way, its steps and its time. With each result stand its commands,
-the commit, the processor, and how many processes wanted to run beside it.
+what a training run did as well: its evaluations on the way, its steps and its time. With each result stand its
+commands, the commit, the processor, and how many processes wanted to run at the time (the load average).
 """
 
 from __future__ import annotations
