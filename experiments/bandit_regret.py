@@ -5,7 +5,8 @@ probability p_k ~ U(0, 1). The regret of a pull is max_k p_k - p_(arm pulled), f
 On the same tasks:
 
     uniform random    the policy that learns nothing
-    UCB1              argmax  mean_k + sqrt(2 ln t / n_k), each arm once first; Auer et al. (2002)
+    UCB1              argmax  mean_k + sqrt(c ln t / n_k), each arm once first; c = 2, Auer et al. (2002)
+    tuned UCB1        the same with the c that has the least regret on as many training tasks, of the grid in UCB_GRID
     Thompson          argmax of a draw from each arm's posterior Beta(1 + s_k, 1 + f_k); Thompson (1933)
     Gittins           argmax of the finite-horizon Gittins index of each arm's posterior with the pulls left;
                       Gittins (1979), undiscounted with a horizon: Kaufmann (2018). Not exactly Bayes-optimal, but
@@ -37,9 +38,11 @@ from rich.table import Table
 from metarl.errors import ConfigError, MetarlError
 from metarl.evaluation.evaluate import evaluation_units
 from metarl.evaluation.statistics import Interval, bootstrap_ci95, mean
+from metarl.rollout import seeds
 from metarl.rollout.local import LocalExecutor
 from metarl.runs.build import TrainedRun, load_run
 
+UCB_GRID = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0, 2.0)
 NUM_RATES = 256  # of the known arm that the indices are calibrated against
 MAX_EXACT_STATES = 200_000  # some seconds
 SPLIT = "test"
@@ -62,11 +65,25 @@ def thompson(s: Counts, f: Counts, left: int, rng: np.random.Generator) -> Score
     return rng.beta(1 + s, 1 + f)
 
 
-def ucb1(s: Counts, f: Counts, left: int, rng: np.random.Generator) -> Scores:
-    """s / n + sqrt(2 ln t / n) with t pulls so far, n of this arm; infinite before an arm's first pull."""
-    n, t = s + f, (s + f).sum(axis=1, keepdims=True)
-    bound = s / np.maximum(n, 1) + np.sqrt(2 * np.log(np.maximum(t, 1)) / np.maximum(n, 1))
-    return np.where(n > 0, bound, np.inf)
+def ucb(c: float) -> Score:
+    """s / n + sqrt(c ln t / n) with t pulls so far, n of this arm; infinite before an arm's first pull."""
+
+    def score(s: Counts, f: Counts, left: int, rng: np.random.Generator) -> Scores:
+        n, t = s + f, (s + f).sum(axis=1, keepdims=True)
+        bound = s / np.maximum(n, 1) + np.sqrt(c * np.log(np.maximum(t, 1)) / np.maximum(n, 1))
+        return np.where(n > 0, bound, np.inf)
+
+    return score
+
+
+ucb1 = ucb(2.0)
+
+
+def tuned_ucb(p: Float[np.ndarray, "K A"], num_pulls: int, seed: int) -> float:
+    """The c of UCB_GRID with the least mean regret on the tasks p, which are not those that it is judged on."""
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 1])))
+    regrets = [cumulative_regret(p, play(ucb(c), p, num_pulls, rng)).mean() for c in UCB_GRID]
+    return UCB_GRID[int(np.argmin(regrets))]
 
 
 def gittins(num_pulls: int) -> Score:
@@ -159,18 +176,21 @@ def pulls_of_run(trained: TrainedRun, num_tasks: int, seed: int) -> tuple[np.nda
     return np.array(probabilities), np.concatenate(arms)
 
 
-def reference_regrets(p: Float[np.ndarray, "K A"], num_pulls: int, seed: int) -> dict[str, Float[np.ndarray, " K"]]:
+def reference_regrets(
+    p: Float[np.ndarray, "K A"], num_pulls: int, seed: int, tuned_c: float
+) -> dict[str, Float[np.ndarray, " K"]]:
     """Each reference policy's regret on every task; the policies' random numbers are independent."""
     policies: dict[str, Score] = {
         "uniform random": uniform_random,
         "UCB1": ucb1,
         "Thompson": thompson,
         "Gittins": gittins(num_pulls),
+        f"UCB1, c = {tuned_c:g}": ucb(tuned_c),
     }
-    seeds = np.random.SeedSequence(seed).spawn(len(policies))
+    policy_seeds = np.random.SeedSequence(seed).spawn(len(policies))
     return {
         name: cumulative_regret(p, play(score, p, num_pulls, np.random.Generator(np.random.Philox(policy_seed))))
-        for (name, score), policy_seed in zip(policies.items(), seeds, strict=True)
+        for (name, score), policy_seed in zip(policies.items(), policy_seeds, strict=True)
     }
 
 
@@ -213,8 +233,10 @@ def main() -> None:
     label = f"run: {trained.config.algorithm.name}"  # type: ignore[attr-defined]
     label += ", told the task" if trained.distribution.reveals_task else ""
     regrets = {label: cumulative_regret(p, arms)}
-    regrets |= reference_regrets(p, num_pulls, seed)
-    about = {"run": str(arguments.run), "iteration": trained.checkpoint.iteration, "seed": seed}
+    tuning_tasks = trained.distribution.sample("train", arguments.tasks, seeds.evaluation_tasks(seed))
+    tuned_c = tuned_ucb(np.array([task["probabilities"] for task in tuning_tasks]), num_pulls, seed)
+    regrets |= reference_regrets(p, num_pulls, seed, tuned_c)
+    about = {"run": str(arguments.run), "iteration": trained.checkpoint.iteration, "seed": seed, "tuned_c": tuned_c}
     about |= {"num_tasks": len(p), "num_arms": num_arms, "num_pulls": num_pulls}
     report(regrets, bayes_optimal_regret(num_arms, num_pulls), about, Console())
 

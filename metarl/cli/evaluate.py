@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metarl.cli.errors import console as result_console
-from metarl.cli.errors import exit_codes
+from metarl.cli.errors import exit_codes, say
 from metarl.cli.executors import executors
 from metarl.cli.options import Address, Local, Overrides, RunName, expanded, split_of
 from metarl.errors import ConfigError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def evaluate(
     run: RunName,
     overrides: Overrides = None,
-    split: Annotated[str | None, typer.Option(help="train, test or ood [default: test]")] = None,
+    split: Annotated[str | None, typer.Option(help="test, validation, train or ood [default: test]")] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE,...", help="a task with these parameter values; again for another one"),
@@ -69,7 +69,12 @@ def evaluate(
             chosen = [_task(trained.distribution, text) for text in task or ()]
             if chosen:
                 name = _split_of_all(trained.distribution, chosen)
-            changed = changes(load_stored_config(path / "config.yaml"), trained.config)
+            stored = load_stored_config(path / "config.yaml")
+            if trained.config.evaluation.split != stored.evaluation.split:
+                raise ConfigError(
+                    "evaluation.split is what training was watched on: choose what is judged with --split"
+                )
+            changed = changes(stored, trained.config)
             label = [*changed, *(f"task={text}" for text in task or ())]
             folder = Path(expanded(out)) if out else evaluation_folder(path, name, trained.checkpoint.iteration, label)
             trained.algorithm.evaluation_plan(
@@ -80,6 +85,8 @@ def evaluate(
                 notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
                 result = replace(result, notes=(*result.notes, *notes))
                 _report(console, result, folder, str(folder).replace(str(path), run))
+                if not chosen and name == stored.evaluation.split and stored.training.evaluate_every:
+                    say(f"Training was watched on {name} tasks: what was chosen by them looks better here than it is.")
 
 
 def _refuse_what_does_not_apply(trained: TrainedRun) -> None:
@@ -143,11 +150,14 @@ def split_at_commas(text: str) -> list[str]:
 
 
 def _split_of_all(distribution: TaskDistribution, tasks: list[Task]) -> Split:
-    """The split that chosen tasks are judged as: ood where any is, else train where any is of training alone."""
+    """The split that chosen tasks are judged as: the first of ood, train and validation that any of them belongs to,
+    and test where all are test tasks."""
     splits = [distribution.split_of(task) for task in tasks]
     if any("ood" in found for found in splits):
         return "ood"
-    return "test" if all("test" in found for found in splits) else "train"
+    if all("test" in found for found in splits):
+        return "test"
+    return "train" if any("train" in found for found in splits) else "validation"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ RunName = Annotated[
 ]
 Local = Annotated[bool, typer.Option("--local", help="run in this process, without Ray")]
 Address = Annotated[str | None, typer.Option(help="a running Ray cluster; without it one is started here")]
-SplitName = Annotated[str, typer.Option(help="train, test or ood")]
+SplitName = Annotated[str, typer.Option(help="train, validation, test or ood")]
 
 
 def split_of(name: str) -> Split:

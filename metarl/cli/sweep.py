@@ -2,6 +2,7 @@
 
 check every combination -> connect to Ray -> Tune starts runs as there is room -> table, sweep.json, sweep.png
                                                Ctrl-C: each saves; the same command with --resume goes on
+Settings are compared on validation tasks; the chosen one is then judged on test tasks.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import shlex
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -80,6 +81,20 @@ def sweep(
             if failed:
                 typer.echo(f"try the failed ones again with:\n  {shlex.join(again)}", err=True)
                 raise typer.Exit(1)
+            _judge(root, about, found)
+
+
+def _judge(root: Path, about: dict[str, Any], found: Sequence[SettingResult]) -> None:
+    """How the chosen setting does on test tasks: said, and added to sweep.json."""
+    from metarl.distributed.sweep import judgement, results
+    from metarl.report.table import interval, number
+
+    judged = judgement.judge_chosen(root, found)
+    if judged is None:
+        return
+    results.write_summary(root, {**about, "test": judged.to_json()}, found)
+    spread = "" if judged.ci95 is None else f" {interval(judged.ci95)} over {len(judged.scores)} seeds"
+    say(f"{judged.setting} on test tasks, which nothing was chosen by: return {number(judged.mean)}{spread}")
 
 
 def say(text: str) -> None:

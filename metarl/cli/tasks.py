@@ -43,11 +43,12 @@ def show_tasks(name: DistributionName, options: DistributionOptions = None) -> N
 
         distribution = _distribution(name, options)
         shown = Table(title=f"{distribution.name} (version {distribution.version})", title_justify="left")
-        for column in ("parameter", "unit", "train", "test", "ood"):
+        for column in ("parameter", "unit", "train", "validation", "test", "ood"):
             shown.add_column(column)
         for p in distribution.parameters:
             test = str(p.test) if p.test else "same" if distribution.splits_coincide else "held out"
-            cells = (p.name, p.unit or "-", str(p.prior), test, str(p.ood or "-"))
+            validation = "same" if distribution.validation_coincides else "held out"
+            cells = (p.name, p.unit or "-", str(p.prior), validation, test, str(p.ood or "-"))
             shown.add_row(*map(escape, cells))  # a unit such as [kg] is no markup
         console = console_of_results()
         console.print(shown)
@@ -58,7 +59,9 @@ def show_tasks(name: DistributionName, options: DistributionOptions = None) -> N
         if anchors.source:
             console.print(f"({anchors.source})", markup=False, highlight=False)
         if distribution.splits_coincide:
-            console.print("train and test tasks coincide: results show adaptation, no generalisation")
+            console.print("train, validation and test tasks coincide: results show adaptation, no generalisation")
+        elif distribution.validation_coincides:
+            console.print("train and validation tasks coincide: the training range is finite")
 
 
 @tasks_app.command("sample")

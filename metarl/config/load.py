@@ -19,7 +19,7 @@ from metarl.config import scalars
 from metarl.config.messages import choices_of, did_you_mean, explain, shortened
 from metarl.config.migrate import migrate
 from metarl.config.overrides import refuse_interpolation, set_keys
-from metarl.config.schema import RunConfig
+from metarl.config.schema import STORED, RunConfig
 from metarl.errors import ConfigError
 
 RESUME_MAY_CHANGE = ("training.iterations", "training.time_limit_minutes", "executor")
@@ -65,11 +65,14 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> RunC
 
 
 def load_stored_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration that a run directory holds; one that an earlier version wrote is migrated."""
+    """The configuration that a run directory holds; one that an earlier version wrote is migrated.
+
+    Such a run may have been watched on test tasks: `evaluation.split` is then `test`, which nothing else can set.
+    """
     if not path.is_file():
         raise ConfigError(f"no configuration file {path}")
     data = set_keys(migrate(_read(path)), overrides)
-    return _validate(data, str(path), {text.partition("=")[0] for text in overrides})
+    return _validate(data, str(path), {text.partition("=")[0] for text in overrides}, STORED)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -91,7 +94,9 @@ def _read(path: Path) -> dict[str, Any]:
 # --- validating --------------------------------------------------------------------------------------
 
 
-def _validate(data: dict[str, Any], path: str, overridden: set[str]) -> RunConfig:
+def _validate(
+    data: dict[str, Any], path: str, overridden: set[str], context: dict[str, Any] | None = None
+) -> RunConfig:
     """All mistakes of the run's sections and of the algorithm's are reported together."""
     problems: list[str] = []
 
@@ -113,7 +118,7 @@ def _validate(data: dict[str, Any], path: str, overridden: set[str]) -> RunConfi
             section = None
         values["algorithm"] = section or Section()  # so that the other sections are looked at too
     try:
-        config = RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values, context=context)
     except ValidationError as error:
         collect(error, RunConfig, ())
     if problems:

@@ -1,8 +1,9 @@
 """Configurations of runs that earlier versions made: the same run in today's words.
 
 Earlier versions had one flat section per algorithm, in which keys of other choices were ignored, and settings of
-evaluations stood among those of the algorithm. Only stored configurations are migrated; in a user's file an old key is
-a mistake, and the message says where it went.
+evaluations stood among those of the algorithm. They evaluated on test tasks during training, and trained on what are
+validation tasks today: `evaluation.split` stays `test` for them, and `task_distribution.hold_out_validation` is false.
+Only stored configurations are migrated; in a user's file an old key is a mistake, and the message says where it went.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def moved_value(key: str, value: Any) -> str | None:
 
 def migrate(data: Settings) -> Settings:
     """Today's form of a stored configuration; one that has it already is returned as it is."""
+    data = _splits_of_then(data)
     evaluation = data.get("evaluation", {})
     if not isinstance(evaluation, dict) or not isinstance(data.get("algorithm"), dict) or "deterministic" in evaluation:
         return data
@@ -56,6 +58,15 @@ def migrate(data: Settings) -> Settings:
         algorithm = change(algorithm, evaluation)
     evaluation.setdefault("deterministic", True)
     return {**data, "algorithm": algorithm, "evaluation": evaluation}
+
+
+def _splits_of_then(data: Settings) -> Settings:
+    """Without the key, a run is of an earlier version: it trained on validation tasks, and was watched on test."""
+    tasks, evaluation = data.get("task_distribution"), data.get("evaluation", {})
+    if not isinstance(tasks, dict) or not isinstance(evaluation, dict) or "hold_out_validation" in tasks:
+        return data
+    tasks = {**tasks, "hold_out_validation": False}
+    return {**data, "task_distribution": tasks, "evaluation": {"split": "test", **evaluation}}
 
 
 def _maml(old: Settings, evaluation: Settings) -> Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SerializeAsAny
+from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, ValidationInfo, WithJsonSchema
 
 from metarl.algorithms.base import AlgorithmPlugin, EvaluationSettings, Section
 from metarl.algorithms.registry import available_algorithms, load_algorithm
@@ -12,6 +12,24 @@ from metarl.rollout.types import Context
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+STORED = {"is_stored": True}  # the validation context of configurations that run directories hold
+
+
+def _refuse_test(split: str, info: ValidationInfo) -> str:
+    """Test tasks are for `metarl evaluate` alone; runs of earlier versions were watched on them."""
+    if split == "test" and not (info.context or {}).get("is_stored"):
+        raise ValueError(
+            "'test' is for `metarl evaluate` alone, so that no setting and no checkpoint is chosen by the tasks that "
+            "the result is judged on; allowed: 'validation' or 'ood'"
+        )
+    return split
+
+
+WatchedSplit = Annotated[
+    Literal["validation", "ood", "test"],
+    AfterValidator(_refuse_test),
+    WithJsonSchema({"enum": ["validation", "ood"], "type": "string"}),
+]
 
 
 class TaskDistributionConfig(Section):
@@ -20,6 +38,7 @@ class TaskDistributionConfig(Section):
     name: str = Field(description="a registered task distribution, or module:attr")
     options: dict[str, Any] = Field({}, description="keyword arguments of the task distribution")
     reveal_task: bool = Field(False, description="the oracle baseline: observations hold the task's parameters")
+    hold_out_validation: bool = Field(True, description="never train on validation tasks; false: there are none")
 
 
 class TrainingConfig(Section):
@@ -38,7 +57,7 @@ class EvaluationConfig(Section):
     """How a policy is judged, during training and by `metarl evaluate`."""
 
     num_tasks: Count = Field(20, description="tasks drawn from the split")
-    split: Literal["test", "ood"] = Field("test", description="whose tasks are evaluated on during training")
+    split: WatchedSplit = Field("validation", description="whose tasks are evaluated on during training, and by sweeps")
     deterministic: bool = Field(True, description="judged actions are means, or most likely actions, not samples")
     episodes: Count | None = Field(None, description="judged episodes per task; null: the algorithm's own number")
     support_episodes: Annotated[int, Field(ge=0)] | None = Field(

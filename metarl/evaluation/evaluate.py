@@ -329,9 +329,12 @@ def _notes(
         notes.append("The policy is told the task: an oracle, not adaptation.")
     if distribution.splits_coincide and split != "ood":
         count = "two" if distribution.num_tasks == 2 else str(distribution.num_tasks)
+        which = "Train, validation and test" if split == "validation" else "Train and test"
         notes.append(
-            f"Train and test tasks coincide: {count}-task family, shows adaptation but no generalisation to new tasks."
+            f"{which} tasks coincide: {count}-task family, shows adaptation but no generalisation to new tasks."
         )
+    elif distribution.validation_coincides and split == "validation":
+        notes.append("Train and validation tasks coincide: the training range is finite.")
     elif is_chosen:
         notes.append("The tasks were chosen, not drawn: they may be among those that the run trained on.")
     elif was_trained_on:

@@ -8,7 +8,8 @@ a thousand episodes on five tasks are five observations. Shape letters: K tasks,
     few tasks    `hierarchical_ci95`   resamples tasks, then the repeats of each drawn task
 
 Where trainings are compared the seed is the unit, and there are few of them: `seed_ci95` and `holm` assume normal
-scores instead of resampling, because a bootstrap over five values covers far less than it says.
+scores instead of resampling, because a bootstrap over five values covers far less than it says. Statistics over seeds
+and tasks together are in `metarl.evaluation.aggregate`.
 
 Sources: percentile bootstrap, Efron (1979); interquartile mean for RL, Agarwal et al. (2021); two-stage resampling
 of nested data, Davison and Hinkley (1997), section 3.8; t interval, Student (1908); step-down tests, Holm (1979).
@@ -73,7 +74,7 @@ def bootstrap_ci95(
     single value: the data then hold no information on the spread, and a caller should say so.
     """
     _not_empty("bootstrap_ci95", values)
-    rng = _generator(seed)
+    rng = generator(seed)
     resampled = values[rng.integers(len(values), size=(num_resamples, len(values)))]  # [B, K]
     return _interval(statistic(resampled))
 
@@ -98,7 +99,7 @@ def hierarchical_ci95(
     """
     if not repeats:
         raise MetarlError("hierarchical_ci95: needs at least one task, got none")
-    rng = _generator(seed)
+    rng = generator(seed)
     picks = rng.integers(len(repeats), size=(num_resamples, len(repeats)))
     resampled = np.empty(picks.shape)  # [B, K]
     for k, scores in enumerate(repeats):
@@ -122,7 +123,7 @@ def stratified_ci95(
     """
     if not repeats:
         raise MetarlError("stratified_ci95: needs at least one task, got none")
-    rng = _generator(seed)
+    rng = generator(seed)
     resampled = np.empty((num_resamples, len(repeats)))  # [B, K]
     for k, scores in enumerate(repeats):
         _not_empty("stratified_ci95", scores)
@@ -196,7 +197,8 @@ def _interval(resampled: Float[np.ndarray, " B"]) -> Interval:
     return float(low), float(high)
 
 
-def _generator(seed: int | Sequence[int]) -> np.random.Generator:
+def generator(seed: int | Sequence[int]) -> np.random.Generator:
+    """The generator of a bootstrap's resamples."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
 
 

@@ -149,8 +149,9 @@ def _scalar_parameter(evaluation: Evaluation) -> str | None:
 def learning_figure(runs: Sequence[Run]) -> Figure:
     """Return before (dashed) and after (solid) adaptation against environment steps.
 
-    One run: evaluations bold with markers, training thin. Several runs: a colour each; all of them on the test split
-    where all were evaluated on it, else all on their training tasks. MetarlError where they have neither in common.
+    One run: evaluations bold with markers, training thin. Several runs: a colour each; all of them on the validation
+    split where all were evaluated on it, else on the test split (earlier versions), else on their training tasks.
+    MetarlError where they have none in common.
     """
     rounds = "first (dashed) and last round (solid) of a trial"
     if len(runs) == 1:
@@ -172,18 +173,20 @@ def learning_figure(runs: Sequence[Run]) -> Figure:
 
 def _comparable(runs: Sequence[Run]) -> tuple[str, list[Curve]]:
     """What all runs can be compared on, and each run's curve of it."""
-    tested = [run.evaluations["test"] for run in runs if "test" in run.evaluations]
+    for split in ("validation", "test"):
+        evaluated = [run.evaluations[split] for run in runs if split in run.evaluations]
+        if evaluated and len(evaluated) == len(runs):
+            return split, evaluated
     trained = [run.train for run in runs if run.train is not None]
-    for what, curves in (("test", tested), ("training", trained)):
-        if curves and len(curves) == len(runs):
-            return what, curves
-    raise MetarlError("learning curves: the runs have neither test evaluations nor training records in common")
+    if trained and len(trained) == len(runs):
+        return "training", trained
+    raise MetarlError("learning curves: the runs have neither evaluations of a split nor training records in common")
 
 
 def _draw_run(axes: Axes, run: Run) -> None:
     if run.train is not None:
         _draw_ends(axes, run.train, (VERMILLION, BLUE), _before_after("training"), width=0.9, alpha=0.6)
-    markers = {"test": "o", "ood": "s"}
+    markers = {"validation": "o", "test": "o", "ood": "s"}
     for split in sorted(run.evaluations, reverse=True):
         marker = markers.get(split, "^")
         names = _before_after(f"{split} tasks")

@@ -20,8 +20,9 @@ from metarl.runs.outcome import FAILED, STOPPED_EARLY
 def sweep_table(results: Sequence[SettingResult], title: str) -> Table:
     """A row per setting: its return after adaptation over seeds, and how many of its runs ended otherwise."""
     caption = (
-        "Mean over seeds of the mean return per episode on held-out tasks, undiscounted, at a run's last evaluation; "
-        "95 % t interval over seeds. Runs stopped early count with the return that they were stopped at."
+        "Mean over seeds of the mean return per episode on validation tasks (or those of evaluation.split), "
+        "undiscounted, at a run's last evaluation; 95 % t interval over seeds. Runs stopped early count with the "
+        "return that they were stopped at."
     )
     if rivals := [result.name for result in results if result.is_rival]:
         caption += f"\nThese seeds do not tell the best from {', '.join(rivals)} (paired t tests, Holm's correction)."
@@ -51,7 +52,7 @@ def save_figure(results: Sequence[SettingResult], title: str, path: Path) -> Non
 def sweep_figure(results: Sequence[SettingResult], title: str) -> Figure:
     """Return after adaptation against environment steps: the mean over seeds bold, with its 95 % interval, each seed
     thin, a cross where a run was stopped early. Of many settings the best have a colour, the others are grey."""
-    subtitle = f"{title}: return after adaptation on held-out tasks, mean over seeds"
+    subtitle = f"{title}: return after adaptation on validation tasks, mean over seeds"
     figure, axes = new_figure("Settings compared", subtitle)
     shown = [result for result in results if any(run.curve for run in result.runs)]
     shown.sort(key=lambda r: float("-inf") if r.mean is None else r.mean, reverse=True)

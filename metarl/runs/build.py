@@ -18,6 +18,7 @@ from metarl.rollout.worker import environment_faults, time_limit
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import Checkpoint
 from metarl.tasks import RevealedTask, TaskDistribution, load_distribution
+from metarl.tasks.distribution import without_validation
 from metarl.tasks.requirements import unmet
 
 
@@ -53,6 +54,8 @@ def load_run(path: Path, overrides: Sequence[str] = (), iteration: int | None = 
 def distribution_of(section: TaskDistributionConfig) -> TaskDistribution:
     """The task distribution that a configuration names; TaskError where it cannot be found or built."""
     distribution = load_distribution(section.name, **section.options)
+    if not section.hold_out_validation:
+        distribution = without_validation(distribution)
     return RevealedTask(distribution) if section.reveal_task else distribution
 
 

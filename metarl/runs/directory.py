@@ -108,18 +108,37 @@ def _check(path: Path, config: RunConfig, resume: bool) -> Checkpoint | None:
 
 def check_run(path: Path, config: RunConfig, resume: bool) -> None:
     """ConfigError where `path` holds a run and `resume` is off, or a run with another configuration."""
-    if not checkpoint.has_checkpoints(path / "checkpoints") and not read_records(path / METRICS):
-        return  # nothing has happened here yet
+    if not _holds_run(path):
+        return
     if not resume:
         raise ConfigError(f"{path} already holds a run: add --resume to go on with it, or choose another --run-dir")
     if not (path / "config.yaml").is_file():
         raise ConfigError(f"{path} holds results but no config.yaml: choose another --run-dir")
-    changed = differences(load_stored_config(path / "config.yaml"), config)
+    changed = differences(load_stored_config(path / "config.yaml"), as_begun(config, path))
     if changed:
         lines = "\n  ".join(changed)
         raise ConfigError(
             f"{path} holds a run with another configuration: choose another --run-dir, or undo\n  {lines}"
         )
+
+
+def _holds_run(path: Path) -> bool:
+    """Whether anything has happened there yet."""
+    return checkpoint.has_checkpoints(path / "checkpoints") or bool(read_records(path / METRICS))
+
+
+def as_begun(config: RunConfig, path: Path) -> RunConfig:
+    """`config` with the splits of the run in `path`: one of an earlier version goes on with those of then."""
+    if not (path / "config.yaml").is_file() or not _holds_run(path):
+        return config
+    stored = load_stored_config(path / "config.yaml")
+    if stored.task_distribution.hold_out_validation:
+        return config
+    tasks = config.task_distribution.model_copy(update={"hold_out_validation": False})
+    evaluation = config.evaluation
+    if evaluation.split == "validation":
+        evaluation = evaluation.model_copy(update={"split": stored.evaluation.split})
+    return config.model_copy(update={"task_distribution": tasks, "evaluation": evaluation})
 
 
 def _refuse_lost_checkpoints(path: Path, records: Sequence[Record], checkpoint_every: int) -> None:

@@ -11,7 +11,7 @@ from metarl.evaluation.evaluate import Evaluation, evaluate
 from metarl.rollout.executor import Executor
 from metarl.rollout.policy import AdaptivePolicy
 from metarl.runs.build import TrainedRun, load_run
-from metarl.runs.directory import evaluation_folder
+from metarl.runs.directory import as_begun, evaluation_folder
 from metarl.runs.training_tasks import training_tasks
 from metarl.tasks import Split, Task, TaskDistribution
 
@@ -45,6 +45,7 @@ def final_evaluation(
     make_executor: Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor],
 ) -> Evaluation:
     """The evaluation that training made at its end, at `iteration`; one made now, and kept, where it makes none."""
+    config = as_begun(config, run_dir)
     path = evaluation_folder(run_dir, config.evaluation.split, iteration) / "evaluation.json"
     if config.training.evaluate_every and path.is_file():
         return Evaluation.load(path)

@@ -20,7 +20,9 @@ def training_tasks(trained: TrainedRun, num_tasks: int, seed: int) -> tuple[Task
     """
     iterations = trained.checkpoint.iteration
     if iterations == 0:
-        raise ConfigError("split = 'train': the run has not been trained on any task yet; allowed: test, ood")
+        raise ConfigError(
+            "split = 'train': the run has not been trained on any task yet; allowed: test, validation, ood"
+        )
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seeds.evaluation_tasks(seed))))
     run_seed = int(trained.checkpoint.meta["seed"])  # the configuration's may have been overridden
     found: dict[Task, None] = {}

@@ -25,9 +25,10 @@ _MAX_PERMUTED = 10_000
 class Parameter:
     """One named parameter of a task.
 
-    `prior` gives the training range. `test` replaces it for the test split (interpolation protocols);
-    without it, test tasks come from the same prior but never coincide with a training task. `ood` is
-    the range outside the training range; parameters without one keep their prior in the ood split.
+    `prior` gives the training range, a part of which is held out as the validation split. `test` replaces it for
+    the test split (interpolation protocols); without it, test tasks come from the same prior but never coincide
+    with a training task. `ood` is the range outside the training range; parameters without one keep their prior in
+    the ood split.
     """
 
     name: str
@@ -116,6 +117,7 @@ class TaskDistribution(ABC):
     requirements: what pip must install for the environments alone, such as `("mujoco==3.3.0", "metaworld==3.1.1")`,
         which the learner need not have. Ray workers get a Python of their own with it. Import it inside `make`.
     spaces: an environment's observation and action space, to be stated where the learner cannot build one.
+    holds_out_validation: False where validation tasks are training tasks: see `without_validation`.
     """
 
     name: str
@@ -125,6 +127,7 @@ class TaskDistribution(ABC):
     horizon: int
     requirements: tuple[str, ...] = ()
     spaces: tuple[gymnasium.Space, gymnasium.Space] | None = None
+    holds_out_validation: bool = True
 
     @property
     def anchors(self) -> Anchors:
@@ -177,34 +180,45 @@ class TaskDistribution(ABC):
         return self._options() is not None and all(p.test is None for p in self.parameters)
 
     @property
+    def validation_coincides(self) -> bool:
+        """True where train and validation hold the same tasks: wherever the training range is finite."""
+        return self._options() is not None
+
+    @property
     def has_ood(self) -> bool:
         return any(parameter.ood is not None for parameter in self.parameters)
 
     def split_of(self, task: Task) -> tuple[Split, ...]:
-        """The splits a task belongs to: exactly one, but for finite families whose train and test coincide."""
+        """The splits a task belongs to: exactly one, but for finite families, in which splits coincide."""
         inside = all(p.prior.contains(task[p.name]) for p in self.parameters)
-        in_test_range = all(p.prior_of("test").contains(task[p.name]) for p in self.parameters)
-        if any(p.test is not None for p in self.parameters):
-            if inside:
-                return ("train",)
-            return ("test",) if in_test_range else ("ood",)
+        tests_elsewhere = any(p.test is not None for p in self.parameters)
         if not inside:
-            return ("ood",)
-        if self.splits_coincide:
-            return ("train", "test")
-        return ("test",) if task.fingerprint() % 4 == 0 else ("train",)
+            in_test_range = all(p.prior_of("test").contains(task[p.name]) for p in self.parameters)
+            return ("test",) if tests_elsewhere and in_test_range else ("ood",)
+        if self.validation_coincides:
+            splits: tuple[Split, ...] = ("train",) if tests_elsewhere else ("train", "test")
+            return (*splits, "validation") if self.holds_out_validation else splits
+        part = task.fingerprint() % 8
+        if part % 4 == 0 and not tests_elsewhere:
+            return ("test",)
+        return ("validation",) if part == 1 and self.holds_out_validation else ("train",)
 
     def sample(self, split: Split, n: int, seed: int | Sequence[int]) -> tuple[Task, ...]:
         """`n` tasks of a split; a function of (split, seed) alone, and a prefix of any longer draw.
 
-        Continuous families are split by a hash of the values, a quarter of the space being test, so no
-        seed can ever draw a training task as a test task. Finite families are dealt out in shuffled
-        rounds, so that every task comes up equally often.
+        Continuous families are split by a hash of the values: a quarter of the space is test (none of it where a
+        parameter has a `test` prior), an eighth validation, so no seed can ever draw a training task as a test or
+        validation task. Finite families are dealt out in shuffled rounds, so that every task comes up equally often.
         """
         if split not in SPLITS:
             raise TaskError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
         if split == "ood" and not self.has_ood:
-            raise TaskError(f"{self.name} has no out-of-distribution range; allowed splits: train, test")
+            raise TaskError(f"{self.name} has no out-of-distribution range; allowed splits: train, validation, test")
+        if split == "validation" and not self.holds_out_validation:
+            raise TaskError(
+                f"{self.name}: validation tasks are not held out from training (task_distribution.hold_out_validation "
+                f"= false); allowed splits: train, test{', ood' if self.has_ood else ''}"
+            )
         if n < 1:
             raise TaskError(f"{self.name}: the number of tasks must be at least 1, got {n}")
         path = [seed] if isinstance(seed, int) else list(seed)
@@ -238,3 +252,9 @@ class TaskDistribution(ABC):
             if split in self.split_of(task):
                 return task
         raise TaskError(f"{self.name}: the {split} split is empty: its priors lie inside another split's range")
+
+
+def without_validation(distribution: TaskDistribution) -> TaskDistribution:
+    """The distribution with its validation tasks given back to `train`."""
+    object.__setattr__(distribution, "holds_out_validation", False)  # a family may be a frozen dataclass
+    return distribution

@@ -44,6 +44,7 @@ class RevealedTask(TaskDistribution):
         self.inner = inner
         self.name, self.version = inner.name, inner.version
         self.parameters, self.horizon = inner.parameters, inner.horizon
+        self.holds_out_validation = inner.holds_out_validation
         self._scales = tuple(Scale.of(parameter.prior) for parameter in inner.parameters)
         self.requirements = inner.requirements
         if inner.spaces is not None:
@@ -83,6 +84,10 @@ class RevealedTask(TaskDistribution):
     @property
     def splits_coincide(self) -> bool:
         return self.inner.splits_coincide
+
+    @property
+    def validation_coincides(self) -> bool:
+        return self.inner.validation_coincides
 
     @property
     def has_ood(self) -> bool:

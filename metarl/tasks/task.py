@@ -15,8 +15,8 @@ from metarl.errors import TaskError
 
 TaskParams = Mapping[str, np.ndarray]  # the values of n tasks by name, [n] or [n, size]
 Value = float | tuple[float, ...]
-Split = Literal["train", "test", "ood"]
-SPLITS: tuple[Split, ...] = ("train", "test", "ood")
+Split = Literal["train", "test", "ood", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "test", "ood", "validation")  # seed paths hold indices: append only
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from metarl.rollout.policy import AdaptivePolicy
 from metarl.rollout.types import TrialBatch, TrialPlan, Unit
 from metarl.runs import checkpoint
 from metarl.runs.build import distribution_of, identity_of, restore, spaces_of
-from metarl.runs.directory import RunDirectory, open_run
+from metarl.runs.directory import RunDirectory, as_begun, open_run
 from metarl.runs.records import evaluation_record, train_record
 from metarl.runs.warm_start import WarmStart, apply_warm_start, check_origin, write_origin
 from metarl.tasks import Task, TaskDistribution
@@ -89,6 +89,7 @@ def train(
     environment misbehaves, TrainingError where training diverges. The state after the last completed
     iteration is checkpointed in every case but the last.
     """
+    config = as_begun(config, run_dir) if resume else config
     distribution, algorithm = prepare(config, resolve_device(config.device))
     precheck(distribution, config.executor.unit_deadline_s)
     with open_run(run_dir, config, resume) as run, _learner_threads():

@@ -119,7 +119,7 @@ def test_a_run_is_neither_overwritten_nor_mixed(config: str) -> None:
         (["train", "small.yaml", "--local", "--address", "auto"], "exclude each other"),
         (["train", "small.yaml", "--local", "--run-dir", "small.yaml"], "cannot make the run directory"),
         (["evaluate", "nothing"], "not a run directory"),
-        (["evaluate", "nothing", "--split", "validation"], "allowed: train, test, ood"),
+        (["evaluate", "nothing", "--split", "held_out"], "allowed: train, test, ood, validation"),
         (["tasks", "show", "Cartpole"], "unknown task distribution 'Cartpole'"),
         (["tasks", "show", "PointGoal", "horizon"], "expected key=value"),
         (["tasks", "show", "PointGoal", "horizon=["], "invalid YAML"),

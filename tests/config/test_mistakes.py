@@ -103,7 +103,8 @@ def path(tmp_path: Path) -> Path:
         ),
         ("algorithm={name: rl2, fine_tuning: {}}", ["algorithm: fine_tuning does not apply to memory trial"]),
         ("evaluation.context=empty", ["evaluation.context = 'empty'", "'own', 'blank' or 'shuffled'"]),
-        ("evaluation.split=train", ["evaluation.split = 'train'", "'test' or 'ood'"]),
+        ("evaluation.split=train", ["evaluation.split = 'train'", "'validation', 'ood' or 'test'"]),
+        ("evaluation.split=test", ["evaluation.split: 'test' is for `metarl evaluate` alone", "'validation' or 'ood'"]),
     ],
 )
 def test_a_wrong_override_is_named(path: Path, override: str, parts: list[str]) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from metarl.cli.app import app
 from metarl.config import RunConfig, load_config
 from metarl.distributed.sweep.grid import all_runs, plan_settings, setting_names, split_values
+from metarl.distributed.sweep.judgement import judge_chosen
 from metarl.distributed.sweep.results import (
     SUMMARY,
     Point,
@@ -29,6 +30,7 @@ from metarl.distributed.sweep.results import (
 from metarl.distributed.sweep.trainable import RunLink, stop_file, train_run, train_trial
 from metarl.distributed.sweep.tuner import Halving
 from metarl.errors import ConfigError
+from metarl.evaluation.evaluate import Evaluation
 from metarl.report.sweep import save_figure, sweep_figure, sweep_table
 from metarl.rollout.local import LocalExecutor
 from metarl.runs.build import load_run
@@ -300,6 +302,33 @@ def test_statistics_are_over_the_seeds_that_have_ended() -> None:
     single, none = result_of("c", [5.0]), result_of("d", [])
     assert (single.mean, single.ci95) == (5.0, None)
     assert (none.mean, none.ci95) == (None, None)
+
+
+def test_only_the_best_setting_is_judged_on_test_tasks_once_and_chosen_on_validation_tasks(
+    config: Path, tmp_path: Path
+) -> None:
+    settings = plan_settings(config, ["algorithm.inner_lr=0.01,0.1"], 2)
+    stop_file(tmp_path).clear()
+    for name, run in all_runs(settings).items():
+        folder = tmp_path / "sweep" / name
+        outcome = train_run(run, folder, 1, RunLink(name, 3, stop_file(tmp_path), lambda report: None))
+        assert outcome is not None
+        watched = Evaluation.load(folder / "evaluations" / "validation-000003" / "evaluation.json")
+        assert outcome["returns"][-1] == watched.rounds[-1].mean
+    found = read_results(tmp_path / "sweep", settings)
+    (best,) = (result for result in found if result.is_best)
+    judged = judge_chosen(tmp_path / "sweep", found)
+    assert judged is not None
+    assert (judged.setting, sorted(judged.scores)) == (best.name, [7, 8])
+    tested = sorted(path.parent.parent.name for path in tmp_path.glob("sweep/*/evaluations/test-000003"))
+    assert tested == [f"{best.name}-seed7", f"{best.name}-seed8"]
+    (of_first,) = tmp_path.glob(f"sweep/{best.name}-seed7/evaluations/test-*/evaluation.json")
+    assert Evaluation.load(of_first).rounds[-1].mean == judged.scores[7]
+    assert judged.mean == pytest.approx(np.mean(list(judged.scores.values())))
+    written = of_first.stat().st_mtime_ns
+    assert judge_chosen(tmp_path / "sweep", found) == judged
+    assert of_first.stat().st_mtime_ns == written
+    assert judge_chosen(tmp_path, [result_of("a", []), result_of("b", [])]) is None
 
 
 def test_the_best_was_trained_to_its_end_and_rivals_are_compared_seed_by_seed() -> None:

@@ -91,7 +91,7 @@ def test_runs_are_ordinary_ones_a_lost_process_starts_again_and_a_failure_leaves
     assert "fate=dies-seed0: its process has ended: it is started again" in result.stdout
     assert "error: fate=fails-seed0 failed: RuntimeError: a part is missing" in result.stderr
     assert "Traceback" not in result.output
-    assert result.stdout.count("fate=fine-seed0: iteration 2: 3 test tasks, return") == 1
+    assert result.stdout.count("fate=fine-seed0: iteration 2: 3 validation tasks, return") == 1
     assert "1 failed" in result.stdout
     statuses = {name: run["status"] for name, run in runs_of("s").items()}
     assert statuses == {"fate=fine-seed0": "done", "fate=dies-seed0": "done", "fate=fails-seed0": "failed"}
@@ -110,6 +110,8 @@ def test_runs_are_ordinary_ones_a_lost_process_starts_again_and_a_failure_leaves
     assert result.exit_code == 0, result.output
     assert "2 ended already" in result.stdout
     assert runs_of("s")["fate=fails-seed0"]["status"] == "done"
+    judged = json.loads(Path("s/sweep.json").read_text())["test"]
+    assert f"{judged['setting']} on test tasks, which nothing was chosen by: return" in result.stdout
     assert Path("s/fate=fine-seed0/metrics.jsonl").stat().st_mtime_ns == before
 
 

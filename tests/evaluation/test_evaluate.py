@@ -16,7 +16,7 @@ from metarl.evaluation.evaluate import Evaluation, evaluate, evaluation_units, s
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.seeds import evaluation_tasks, evaluation_unit
 from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan, Unit, Weights
-from metarl.tasks import Anchors, Task
+from metarl.tasks import SPLITS, Anchors, Choice, Parameter, Task
 from tests.guess import PLAN, Guess, GuessEnv, GuessPair, GuessPolicy, tasks_of, weights
 
 Run = Callable[..., Evaluation]
@@ -124,6 +124,18 @@ def test_a_two_task_family_says_that_it_shows_no_generalisation(run: Run) -> Non
         "Train and test tasks coincide: two-task family, shows adaptation but no generalisation to new tasks."
     )
     assert "12 trials on 2 distinct tasks: each distinct task weighs the same." in result.notes
+
+
+def test_validation_tasks_that_are_training_tasks_are_named(run: Run) -> None:
+    assert run(GuessPair(), split="validation").notes[0].startswith("Train, validation and test tasks coincide: two-")
+
+    class GuessBetween(GuessPair):
+        parameters = (Parameter("goal", Choice((-0.5, 0.5)), test=Choice((0.0, 0.1))),)
+
+    coinciding = "Train and validation tasks coincide: the training range is finite."
+    assert run(GuessBetween(), split="validation").notes[0] == coinciding
+    assert coinciding not in run(GuessBetween()).notes
+    assert run(split="validation").notes == ()
 
 
 def test_held_out_tasks_need_no_note(run: Run) -> None:
@@ -266,13 +278,11 @@ def test_no_seed_of_evaluation_is_one_of_training() -> None:
 
     run_seed = 7
     training = {state((run_seed, 0, iteration, unit)) for iteration in range(60) for unit in range(20)}
-    evaluation = {
-        state(evaluation_unit(run_seed, split, unit)) for split in ("train", "test", "ood") for unit in range(20)
-    }
-    assert len(evaluation) == 60
+    evaluation = {state(evaluation_unit(run_seed, split, unit)) for split in SPLITS for unit in range(20)}
+    assert len(evaluation) == 80
     assert not training & evaluation
-    drawn = {state((split, run_seed, iteration)) for split in range(3) for iteration in range(200)}
-    assert not drawn & {state((split, *evaluation_tasks(run_seed))) for split in range(3)}
+    drawn = {state((split, run_seed, iteration)) for split in range(4) for iteration in range(200)}
+    assert not drawn & {state((split, *evaluation_tasks(run_seed))) for split in range(4)}
 
 
 def test_the_training_tasks_of_no_iteration_are_those_of_an_evaluation_on_the_training_split() -> None:

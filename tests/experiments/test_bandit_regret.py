@@ -15,7 +15,7 @@ from metarl_envs.tabular import Bandit
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
 import bandit_regret
-from bandit_regret import bayes_optimal_regret, cumulative_regret, gittins, gittins_indices, play, thompson, ucb1
+from bandit_regret import bayes_optimal_regret, cumulative_regret, gittins, gittins_indices, play, thompson, ucb, ucb1
 
 from metarl.config import load_config
 from metarl.rollout.local import LocalExecutor
@@ -119,6 +119,15 @@ def test_ucb1_by_hand_and_every_arm_once_first():
     np.testing.assert_array_equal(np.sort(arms, axis=1), np.tile(np.arange(4), (50, 1)))
 
 
+def test_ucb1_is_tuned_to_explore_less_than_its_bound_does_and_has_less_regret():
+    on, judged_on = generator(2).random((600, 5)), generator(3).random((600, 5))
+    c = bandit_regret.tuned_ucb(on, 100, seed=0)
+    assert 0.05 <= c <= 0.5
+    assert bandit_regret.tuned_ucb(on, 100, seed=0) == c
+    plain, tuned = (cumulative_regret(judged_on, play(ucb(x), judged_on, 100, generator(4))).mean() for x in (2.0, c))
+    assert tuned < plain / 2
+
+
 def test_regret_by_hand_and_none_for_the_best_arm():
     p = np.array([[0.1, 0.9], [0.5, 0.25]])
     np.testing.assert_allclose(cumulative_regret(p, np.array([[0, 1, 0], [0, 1, 1]])), [1.6, 0.5])
@@ -174,7 +183,8 @@ def test_the_command_line_prints_a_table_and_the_regrets_as_its_last_line(run, m
     assert any("Thompson" in line for line in lines[:-1])
     document = json.loads(lines[-1])
     assert (document["num_tasks"], document["num_arms"], document["num_pulls"]) == (40, 3, 8)
-    assert list(document["regret"]) == ["run: maml", "uniform random", "UCB1", "Thompson", "Gittins"]
+    tuned = f"UCB1, c = {document['tuned_c']:g}"
+    assert list(document["regret"]) == ["run: maml", "uniform random", "UCB1", "Thompson", "Gittins", tuned]
     for score in document["regret"].values():
         assert 0 < score["ci95"][0] < score["mean"] < score["ci95"][1]
     assert document["bayes_optimal_regret"] == bayes_optimal_regret(3, 8)

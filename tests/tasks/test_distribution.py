@@ -11,6 +11,7 @@ import pytest
 
 from metarl.errors import TaskError
 from metarl.tasks import (
+    SPLITS,
     Anchors,
     Choice,
     Mixture,
@@ -21,6 +22,9 @@ from metarl.tasks import (
     available_distributions,
     load_distribution,
 )
+from metarl.tasks.distribution import without_validation
+
+FIRST_TEST_GOALS = [[0.2729522568354781, 0.5963805664565964], [-0.1769846754714801, 0.702979735596382]]
 
 
 class Line(TaskDistribution):
@@ -58,7 +62,7 @@ def test_the_tasks_package_imports_neither_torch_nor_ray() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("split", ["train", "test", "ood"])
+@pytest.mark.parametrize("split", SPLITS)
 def test_a_draw_is_a_function_of_split_and_seed_and_begins_any_longer_draw(split: str) -> None:
     line = Line()
     tasks = line.sample(split, 20, seed=3)  # type: ignore[arg-type]
@@ -68,14 +72,34 @@ def test_a_draw_is_a_function_of_split_and_seed_and_begins_any_longer_draw(split
     assert line.sample(split, 20, seed=(3, 1)) != tasks  # type: ignore[arg-type]
 
 
-def test_continuous_train_and_test_tasks_never_coincide_and_a_quarter_of_the_space_is_test() -> None:
+def test_no_continuous_task_is_in_two_splits_a_quarter_of_the_space_is_test_and_an_eighth_validation() -> None:
     line = Line()
-    train = set(line.sample("train", 500, seed=0))
-    test = set(line.sample("test", 500, seed=0)) | set(line.sample("test", 500, seed=1))
-    assert not train & test
+    drawn = [set(line.sample(split, 500, seed=0)) | set(line.sample(split, 500, seed=1)) for split in SPLITS]
+    assert len(set.union(*drawn)) == sum(map(len, drawn))
     values = [Task.of("Line", {"x": i / 4000}) for i in range(4000)]
-    share = sum(line.split_of(task) == ("test",) for task in values) / 4000
-    assert share == pytest.approx(0.25, abs=0.03)
+    shares = {split: sum(line.split_of(task) == (split,) for task in values) / 4000 for split in SPLITS}
+    assert shares == pytest.approx({"train": 0.625, "test": 0.25, "validation": 0.125, "ood": 0.0}, abs=0.03)
+
+
+def test_giving_validation_back_to_training_moves_no_test_task_and_no_other() -> None:
+    line, earlier = Line(), without_validation(Line())
+    tasks = [Task.of("Line", {"x": i / 1000}) for i in range(2000)]
+    for task in tasks:
+        now = line.split_of(task)
+        assert earlier.split_of(task) == (("train",) if now == ("validation",) else now)
+    assert earlier.sample("test", 50, seed=3) == line.sample("test", 50, seed=3)
+    assert earlier.sample("ood", 50, seed=3) == line.sample("ood", 50, seed=3)
+    trained_on = earlier.sample("train", 50, seed=3)
+    kept = [task for task in trained_on if line.split_of(task) == ("train",)]
+    assert tuple(kept) == line.sample("train", len(kept), seed=3)
+    assert len(kept) < 50
+    with pytest.raises(TaskError, match=r"hold_out_validation = false\); allowed splits: train, test, ood"):
+        earlier.sample("validation", 1, seed=0)
+
+
+def test_test_tasks_are_those_that_seeds_have_always_drawn() -> None:
+    first = [task.vector().tolist() for task in load_distribution("PointGoal").sample("test", 2, seed=(1, 1, 1))]
+    assert first == FIRST_TEST_GOALS
 
 
 def test_ood_tasks_lie_outside_the_training_range() -> None:
@@ -91,22 +115,43 @@ def test_an_interpolation_protocol_tests_between_its_training_ranges() -> None:
     assert all(1.0 < float(t.vector()[0]) < 2.0 for t in line.sample("test", 100, seed=0))
 
 
+def test_an_interpolation_protocol_holds_an_eighth_of_its_training_range_out_for_validation() -> None:
+    line = Line(Parameter("x", Mixture(Uniform(0.0, 1.0), Uniform(2.0, 3.0)), test=Uniform(1.0, 2.0)))
+    validation, train = line.sample("validation", 300, seed=0), line.sample("train", 300, seed=0)
+    assert not set(validation) & set(train)
+    assert all(not 1.0 < float(task.vector()[0]) < 2.0 for task in validation)
+    splits = [line.split_of(Task.of("Line", {"x": i / 4000})) for i in range(4000)]
+    assert splits.count(("validation",)) / 4000 == pytest.approx(0.125, abs=0.02)
+    assert splits.count(("train",)) == 4000 - splits.count(("validation",))
+
+
+def test_a_finite_training_range_is_its_own_validation_split_and_says_so() -> None:
+    line = Line(Parameter("x", Choice((0.0, 1.0)), test=Choice((2.0, 3.0))))
+    assert (line.splits_coincide, line.validation_coincides) == (False, True)
+    assert line.split_of(line.task(x=0.0)) == ("train", "validation")
+    assert line.split_of(line.task(x=2.0)) == ("test",)
+    assert {task["x"] for task in line.sample("validation", 20, seed=0)} == {0.0, 1.0}
+    assert not Line().validation_coincides
+
+
 def test_finite_families_deal_their_tasks_out_equally_and_say_that_splits_coincide() -> None:
     line = Line(Parameter("x", Choice((-1.0, 1.0))), Parameter("y", Choice((0.0, 1.0))))
     assert line.splits_coincide
     assert not line.has_ood
     tasks = line.sample("train", 8, seed=0)
     assert {tasks.count(task) for task in tasks} == {2}
-    assert line.split_of(tasks[0]) == ("train", "test")
+    assert line.split_of(tasks[0]) == ("train", "test", "validation")
+    held_out = line.sample("validation", 8, seed=0)
+    assert {held_out.count(task) for task in held_out} == {2}
 
 
 def test_an_unknown_split_is_refused_with_the_allowed_ones() -> None:
-    with pytest.raises(TaskError, match="allowed: train, test, ood"):
-        Line().sample("validation", 1, seed=0)  # type: ignore[arg-type]
+    with pytest.raises(TaskError, match="allowed: train, test, ood, validation"):
+        Line().sample("held_out", 1, seed=0)  # type: ignore[arg-type]
 
 
 def test_a_family_without_ood_range_says_so() -> None:
-    with pytest.raises(TaskError, match="no out-of-distribution range; allowed splits: train, test"):
+    with pytest.raises(TaskError, match="no out-of-distribution range; allowed splits: train, validation, test"):
         Line(Parameter("x", Choice((1.0, 2.0)))).sample("ood", 1, seed=0)
 
 

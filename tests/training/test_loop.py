@@ -99,7 +99,7 @@ def test_a_run_leaves_what_the_design_promises(uninterrupted: Path) -> None:
     assert {"return/round0", "return/round1", "loss", *TIMINGS} - {"evaluate_s"} <= set(last_training)
     assert last_training["other_s"] >= 0
     assert sorted(f.name for f in (uninterrupted / "checkpoints").iterdir()) == ["000006", "000008"]
-    assert (uninterrupted / "evaluations" / "test-000008" / "evaluation.json").is_file()
+    assert (uninterrupted / "evaluations" / "validation-000008" / "evaluation.json").is_file()
     assert json.loads((uninterrupted / "versions.json").read_text())["torch"]
     assert list(uninterrupted.glob("events.out.tfevents*"))
     assert load_config(uninterrupted / "config.yaml").training.iterations == 8

@@ -1,7 +1,8 @@
 """What came of a sweep's runs: read from their directories, compared over seeds, written to sweep.json.
 
 The seed is the unit of every interval: how another training of the same setting would have ended. The score of a run
-is its mean return on held-out tasks in the last round, after adaptation, at its last evaluation.
+is its mean return on validation tasks (or those of its `evaluation.split`) in the last round, after adaptation, at its
+last evaluation.
 """
 
 from __future__ import annotations

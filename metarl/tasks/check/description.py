@@ -47,9 +47,10 @@ def check_sampling(distribution: TaskDistribution) -> None:
 
 
 def check_disjoint_splits(distribution: TaskDistribution) -> None:
-    """No task belongs to two splits, unless the family says that train and test coincide."""
+    """No task belongs to two splits, unless the family says that they coincide."""
     drawn: dict[Split, set[Task]] = {s: set(distribution.sample(s, 32, SEED)) for s in splits_of(distribution)}
-    allowed = {"train", "test"} if distribution.splits_coincide else set()
+    allowed: set[Split] = {"train", "validation"} if distribution.validation_coincides else set()
+    allowed |= {"train", "test"} if distribution.splits_coincide else set()
     for first in drawn:
         for second in drawn:
             if first != second and not {first, second} <= allowed:
