@@ -32,7 +32,7 @@ def sweep(
     asha: Annotated[bool, typer.Option("--asha", help="stop early what does worst")] = False,
     cpus_per_run: Annotated[int, typer.Option(min=1, help="processors of each run")] = 1,
     run_dir: Annotated[str | None, typer.Option(help="where the runs go [default: runs/CONFIG's name-sweep]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the sweep there")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the sweep there")] = False,
     address: Annotated[str | None, typer.Option(help="a running Ray cluster; without it one is started here")] = None,
 ) -> None:
     """Train every combination of the values given, several seeds of each, side by side, and compare them."""
@@ -130,6 +130,6 @@ def _report_ends(found: Sequence[SettingResult], signal_number: int | None, agai
     if signal_number is not None:
         ended = sum(run.status not in ("unfinished", "not started") for run in runs)
         how = f"stopped by {signal.Signals(signal_number).name}: {ended} of {len(runs)} runs have ended"
-        typer.echo(f"{how}, the others are saved. Go on with:\n  {again}", err=True)
+        typer.echo(f"{how}, the others are saved. Continue with:\n  {again}", err=True)
         raise typer.Exit(128 + signal_number)
     return any(run.status == "failed" for run in runs)

@@ -30,7 +30,7 @@ def train(
         typer.Option(help="where the run goes, a path or a URL such as s3://... (default: runs/CONFIG's name)"),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="go on with the run there; starts one if there is none")
+        bool, typer.Option("--resume", help="continue the run there; start one if there is none")
     ] = False,
     start_from: Annotated[
         str | None,
@@ -95,7 +95,7 @@ def _finish(console: Console, run: str, outcome: Outcome, command: str) -> None:
     )
     if outcome.signal_number is not None:
         name = signal.Signals(outcome.signal_number).name
-        say(f"stopped by {name} after {summary}; everything is saved. Go on with:\n  {command}")
+        say(f"stopped by {name} after {summary}; everything is saved. Continue with:\n  {command}")
         raise typer.Exit(128 + outcome.signal_number)
     from metarl.report.adaptation_curve import plot_learning_curve
     from metarl.runs.records import METRICS, read_records

@@ -75,7 +75,7 @@ def evaluation_folder(run: Path, split: str, iteration: int, changes: Sequence[s
 
 @contextmanager
 def open_run(path: Path, config: RunConfig, resume: bool) -> Iterator[RunDirectory]:
-    """Start a run in `path`, or go on with the one there where `resume`; a directory without a run starts one.
+    """Start a run in `path`, or continue the one there where `resume`; a directory without a run starts one.
 
     Records beyond the restored checkpoint are dropped. ConfigError where the directory holds a run and
     `resume` is off, where that run has another configuration, or while another process trains in it.
@@ -111,7 +111,7 @@ def check_run(path: Path, config: RunConfig, resume: bool) -> None:
     if not _holds_run(path):
         return
     if not resume:
-        raise ConfigError(f"{path} already holds a run: add --resume to go on with it, or choose another --run-dir")
+        raise ConfigError(f"{path} already holds a run: add --resume to continue it, or choose another --run-dir")
     if not (path / "config.yaml").is_file():
         raise ConfigError(f"{path} holds results but no config.yaml: choose another --run-dir")
     changed = differences(load_stored_config(path / "config.yaml"), as_begun(config, path))

@@ -91,7 +91,7 @@ def check_origin(run_dir: Path, start: WarmStart | None, is_restored: bool) -> N
         raise ConfigError(f"{run_dir} begins with the weights of {origin['run']}: add --from {origin['run']}")
     if start is not None and is_restored and (origin is None or origin["run"] != start.run):
         began = f"with the weights of {origin['run']}" if origin else "with weights of its own"
-        raise ConfigError(f"--from {start.run}: the run in {run_dir} began {began}: leave --from out to go on with it")
+        raise ConfigError(f"--from {start.run}: the run in {run_dir} began {began}: leave out --from to continue it")
 
 
 def write_origin(run_dir: Path, start: WarmStart | None) -> None:
