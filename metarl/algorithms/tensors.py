@@ -14,11 +14,30 @@ from metarl.ops.distributions import Categorical, Distribution, Gaussian
 from metarl.ops.returns import masked_mean
 from metarl.rollout.types import Round
 
+_ALIGNMENT = 64  # elements: tensors that share memory on a device begin where its widest loads may
 
-def to_tensor(array: np.ndarray, device: torch.device | None = None) -> Tensor:
+
+def to_tensor(array: np.ndarray) -> Tensor:
     """A copy in torch's own memory: arrived arrays are read-only, and the last bits of a small matrix product depend
     on how its operands are aligned, which NumPy leaves to chance."""
-    return torch.tensor(array, device=device)
+    return torch.tensor(array)
+
+
+def to_device(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    """Tensors of the host on `device`, by one copy per type from pinned memory, which the host does not wait for; on
+    the CPU the tensors themselves."""
+    if device.type == "cpu":
+        return list(tensors)
+    moved: dict[int, Tensor] = {}
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        places = [i for i, tensor in enumerate(tensors) if tensor.dtype == dtype]
+        sizes = [-(-tensors[i].numel() // _ALIGNMENT) * _ALIGNMENT for i in places]
+        packed = torch.empty(sum(sizes), dtype=dtype, pin_memory=device.type == "cuda")
+        for i, part in zip(places, packed.split(sizes), strict=True):
+            part[: tensors[i].numel()].view_as(tensors[i]).copy_(tensors[i])
+        for i, part in zip(places, packed.to(device, non_blocking=True).split(sizes), strict=True):
+            moved[i] = part[: tensors[i].numel()].view_as(tensors[i])
+    return [moved[i] for i in range(len(tensors))]
 
 
 def to_host(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -45,20 +64,24 @@ class RoundTensors:
         """Join the same round of several units along the task axis."""
 
         def join(arrays: list[np.ndarray]) -> Tensor:
-            return to_tensor(np.concatenate(arrays), device)
+            return to_tensor(np.concatenate(arrays))
 
-        mask = join([r.mask for r in rounds]).float()
-        actions = join([r.actions for r in rounds]).flatten(1, 2)
-        behaviour: Distribution
-        if "logits" in rounds[0].extras:
-            behaviour = Categorical(join([r.extras["logits"] for r in rounds]).flatten(1, 2))
-        else:
-            log_std = join([r.derived["log_std"] for r in rounds])
-            behaviour = Gaussian(join([r.extras["mean"] for r in rounds]).flatten(1, 2), log_std[:, None])
+        is_discrete = "logits" in rounds[0].extras
+        output = "logits" if is_discrete else "mean"
+        mask, observations, actions, advantages, returns, mean, *log_std = to_device(
+            [
+                join([r.mask for r in rounds]).float(),
+                join([r.observations for r in rounds]).flatten(1, 2),
+                join([r.actions for r in rounds]).flatten(1, 2),
+                join([r.derived["advantages"] for r in rounds]),
+                join([r.returns.mean(1) for r in rounds]).float(),
+                join([r.extras[output] for r in rounds]).flatten(1, 2),
+                *([] if is_discrete else [join([r.derived["log_std"] for r in rounds])]),
+            ],
+            device,
+        )
+        behaviour: Distribution = Categorical(mean) if is_discrete else Gaussian(mean, log_std[0][:, None])
         old_log_prob = behaviour.log_prob(actions).view_as(mask)
-        observations = join([r.observations for r in rounds]).flatten(1, 2)
-        advantages = join([r.derived["advantages"] for r in rounds])
-        returns = join([r.returns.mean(1) for r in rounds]).float()
         return RoundTensors(observations, actions, advantages, mask, behaviour, old_log_prob, returns)
 
     def __getitem__(self, tasks: slice | Int[Tensor, " K"]) -> RoundTensors:

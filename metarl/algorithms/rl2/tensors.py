@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metarl.algorithms.rl2.policy import net_of, sequence_inputs
 from metarl.algorithms.rl2.sequences import Sequences
+from metarl.algorithms.tensors import to_device
 from metarl.nets.recurrent_policy import RecurrentPolicy
 from metarl.ops.distributions import Categorical, Distribution, Gaussian
 from metarl.ops.ppo import PPOBatch
@@ -33,29 +34,25 @@ class TrialTensors:
         device: torch.device,
     ) -> TrialTensors:
         """The trials `s`, collected with `weights`; `advantages` and `targets` [B, T] in the rewards' own units."""
-        mask = torch.from_numpy(s.mask).float()
-        mean, std = float(weights["value.mean"][0]), float(weights["value.std"][0])
-
-        def to(x: Tensor) -> Tensor:
-            return x.transpose(0, 1).clone(memory_format=torch.contiguous_format).to(device)
-
-        actions = to(torch.from_numpy(s.actions))
-        behaviour: Distribution
-        if net.discrete:
-            behaviour = Categorical(to(torch.from_numpy(s.extras["logits"])))
-        else:
-            log_std = torch.from_numpy(net.log_std(net_of(weights))).to(device)
-            behaviour = Gaussian(to(torch.from_numpy(s.extras["mean"])), log_std)
-        batch = PPOBatch(
-            actions=actions,
-            behaviour=behaviour,
-            old_log_prob=behaviour.log_prob(actions),
+        host_mask = torch.from_numpy(s.mask).float()
+        centre, std = float(weights["value.mean"][0]), float(weights["value.std"][0])
+        output = torch.from_numpy(s.extras["logits" if net.discrete else "mean"])
+        time_first = [
+            torch.from_numpy(s.actions),
+            output,
             # in the critic's units before: `standardise` adds a number to the deviation that must be small beside it
-            advantages=to(standardise(advantages[None] / std, mask[None])[0]),
-            targets=to((targets - mean) / std),
-            mask=to(mask),
+            standardise(advantages[None] / std, host_mask[None])[0],
+            (targets - centre) / std,
+            host_mask,
+            torch.from_numpy(sequence_inputs(weights, net, s)),
+        ]
+        log_std = [] if net.discrete else [torch.from_numpy(net.log_std(net_of(weights)))]
+        actions, mean, given, returns, mask, inputs, *log_std = to_device(
+            [*(x.transpose(0, 1).clone(memory_format=torch.contiguous_format) for x in time_first), *log_std], device
         )
-        return TrialTensors(to(torch.from_numpy(sequence_inputs(weights, net, s))), batch)
+        behaviour: Distribution = Categorical(mean) if net.discrete else Gaussian(mean, log_std[0])
+        old_log_prob = behaviour.log_prob(actions)
+        return TrialTensors(inputs, PPOBatch(actions, behaviour, old_log_prob, given, returns, mask))
 
     def __getitem__(self, rows: Tensor) -> TrialTensors:
         """Some of the trials."""
