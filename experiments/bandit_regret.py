@@ -39,10 +39,11 @@ from metarl.evaluation.evaluate import evaluation_units
 from metarl.evaluation.statistics import Interval, bootstrap_ci95, mean
 from metarl.rollout.local import LocalExecutor
 from metarl.runs.build import TrainedRun, load_run
+from metarl.tasks import Split
 
 NUM_RATES = 256  # of the known arm that the indices are calibrated against
 MAX_EXACT_STATES = 200_000  # some seconds
-SPLIT = "test"
+SPLIT: Split = "test"
 
 Counts = Int[np.ndarray, "K A"]
 Scores = Float[np.ndarray, "K A"]

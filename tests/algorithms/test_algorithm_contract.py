@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from metarl.tasks import Task, load_distribution
 
 TASKS = 3
 POINT_GOAL = load_distribution("PointGoal", horizon=6)
-SMALL = {  # keys that make an algorithm fast; one that is not here runs with its defaults
+SMALL: dict[str, dict[str, Any]] = {  # keys that make an algorithm fast; one that is not here runs with its defaults
     "maml": {"tasks_per_iteration": TASKS, "num_streams": 4, "hidden": [8, 8]},
     "rl2": {
         "tasks_per_iteration": TASKS,
@@ -38,7 +39,7 @@ SMALL = {  # keys that make an algorithm fast; one that is not here runs with it
         "encoder": {"name": "permutation_invariant", "hidden_dim": 8},
     },
 }
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "rl2 lstm": {"core": {"name": "lstm", "hidden_dim": 8}},
     "rl2 memoryless": {"memory": "none"},
     "pearl recurrent": {"encoder": {"name": "recurrent", "hidden_dim": 8}, "contrastive": {}},

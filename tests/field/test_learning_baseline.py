@@ -19,7 +19,7 @@ def falling_advantages(horizon: int, seed: int, bootstrap: bool) -> tuple[np.nda
     rng, N = np.random.default_rng(seed), 4000
     dives = rng.random((N, horizon)) < FALL
     lengths = np.where(dives.any(1), dives.argmax(1) + 1, horizon)
-    mask = np.arange(horizon) < lengths[:, None]
+    mask = np.less(np.arange(horizon), lengths[:, None])
     observations = torch.from_numpy(0.1 * rng.standard_normal((1, N, horizon + 1, 1)).astype(np.float32))
     real, truncated = torch.from_numpy(mask[None]), torch.from_numpy(~dives.any(1)[None])
     arguments = (observations[:, :, :-1] * real[..., None], real.float(), real, truncated, observations[:, :, -1])
