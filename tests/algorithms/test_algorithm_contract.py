@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
 from typing import Any
 
@@ -14,7 +13,7 @@ from metarl.algorithms.base import Algorithm, AlgorithmPlugin, EvaluationSetting
 from metarl.algorithms.registry import available_algorithms, build_algorithm, load_algorithm, resolve_preset
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.policy import Spaces, is_ablatable
 from metarl.rollout.types import Context, TrialBatch, TrialPlan, Unit
 from metarl.tasks import Task, load_distribution
 
@@ -203,8 +202,7 @@ def first_judged_step(algorithm: Algorithm, tasks: tuple[Task, ...], context: Co
 
 def has_contexts(name: str) -> bool:
     """Whether the policy can be ablated: it takes `context_of`, and it has a context to take away."""
-    takes = "context_of" in inspect.signature(make(name).policy.begin_trial).parameters
-    return takes and plan_of(name, context="blank") is not None
+    return is_ablatable(make(name).policy) and plan_of(name, context="blank") is not None
 
 
 @pytest.mark.parametrize("name", [name for name in EACH if has_contexts(name)])

@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from metarl.algorithms.maml.config import MAMLConfig
+from metarl.algorithms.maml.learner import MAML
 from metarl.kernels.processor import bfloat16_pays
+from metarl.rollout.local import LocalExecutor
+from metarl.rollout.policy import Spaces
+from metarl.rollout.types import RoundPlan, TrialPlan, Unit
 from metarl.tasks import load_distribution
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-sys.path.insert(0, str(EXPERIMENTS / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "benchmarks"))
 
 from _physics import NoPhysicsError, physics_limit_per_s
 from _timing import ms_in_turn, paired_ratio
 from training import PhysicsLimit, summary
 
-pytest_plugins = ["tests.distributed.conftest"]
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CONDITIONS = {"processor", "load_before", "load_after"}
 
 
 def last_line_of(
     name: str, arguments: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> dict[str, Any]:
-    """What experiments/benchmarks/NAME.py prints last, without the conditions of the measurement."""
+    """What `main` of experiments/benchmarks/NAME.py prints last, without the conditions of the measurement."""
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments.split()])
     importlib.import_module(name).main()
-    result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return _result(capsys.readouterr().out)
+
+
+def last_line_of_command(name: str, arguments: str) -> dict[str, Any]:
+    """The same in a process of its own, for the benchmarks that start Ray."""
+    command = [sys.executable, str(EXPERIMENTS / "benchmarks" / f"{name}.py"), *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return _result(done.stdout)
+
+
+def _result(output: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(output.splitlines()[-1])
     assert result.keys() >= CONDITIONS
     assert result["processor"]["features"] is not None
     return {key: value for key, value in result.items() if key not in CONDITIONS}
@@ -70,22 +89,22 @@ def test_pearl_update_leaves_out_bfloat16_with_a_reason_where_the_processor_cann
         assert "AMX" in result["speedup_bfloat16_reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-@pytest.mark.usefixtures("cluster")
-def test_sampling(monkeypatch, capsys):
-    result = last_line_of("sampling", "--actors 1 --repeats 1 --tasks 2 --horizon 5", monkeypatch, capsys)
+def test_sampling():
+    result = last_line_of_command("sampling", "--actors 1 --repeats 1 --tasks 2 --horizon 5")
     numbers = {"actors", "env_steps_per_s", "physics_limit_per_s", "ratio_to_physics"}
     assert result.keys() == {"tasks", "horizon", *numbers}
     ratio = result["env_steps_per_s"] / result["physics_limit_per_s"]
     assert result["ratio_to_physics"] == pytest.approx(ratio, abs=0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-@pytest.mark.usefixtures("cluster")
-def test_training(monkeypatch, capsys):
+def test_training():
     overrides = "algorithm.tasks_per_iteration=1 task_distribution.options.horizon=5"
     config = EXPERIMENTS / "half_cheetah_dir_promp.yaml"
-    result = last_line_of("training", f"{config} {overrides} --iterations 1 --actors 1", monkeypatch, capsys)
+    result = last_line_of_command("training", f"{config} {overrides} --iterations 1 --actors 1")
     shares = {"sample_share", "learn_share", "other_share"}
     rates = {"env_steps_per_s", "iteration_s", "physics_limit_per_s", "ratio_to_physics"}
     assert result.keys() == {"config", "overrides", "actors", *shares, *rates}
@@ -96,9 +115,8 @@ def test_training(monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ray")
-@pytest.mark.usefixtures("cluster")
-def test_scaling(monkeypatch, capsys):
-    result = last_line_of("scaling", "--repeats 1 --tasks 10 --horizon 5", monkeypatch, capsys)
+def test_scaling():
+    result = last_line_of_command("scaling", "--repeats 1 --tasks 10 --horizon 5")
     assert result.keys() == {"tasks", "horizon", "env_steps_per_s", "speedup_2_actors", "costs", "predicted"}
     one, two = (result["env_steps_per_s"][number] for number in "12")
     assert result["speedup_2_actors"] == pytest.approx(two / one, rel=0.01)
@@ -119,6 +137,18 @@ def test_functions_run_in_turn_after_a_warm_up_of_each():
 def test_the_ratio_is_the_median_over_pairs_and_not_that_of_medians():
     # Pairs 2/1, 30/10, 4/1: 2, 3, 4. The medians are 4 and 1.
     assert paired_ratio([2.0, 30.0, 4.0], [1.0, 10.0, 1.0]) == 3.0
+
+
+def test_the_physics_limit_counts_every_step_of_every_simulation(monkeypatch):
+    """2 rounds x 3 tasks x 2 streams x 4 steps in rounds of one second: 48 steps in 2 s."""
+    distribution = load_distribution("HalfCheetahDynamics", horizon=4)
+    learner = MAML(MAMLConfig(name="maml"), Spaces(17, 6), torch.device("cpu"), seed=0)
+    plan = TrialPlan(2, 4, (RoundPlan("support"), RoundPlan("query", adapt=False)))
+    unit = Unit(0, distribution.sample("train", 3, 0), plan, (0,))
+    trials = LocalExecutor(distribution, learner.policy).collect([unit], learner.weights(), 0)
+    seconds = itertools.count()
+    monkeypatch.setattr("_physics.time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    assert physics_limit_per_s(distribution, trials) == 24
 
 
 def records(*rates: float) -> list[dict[str, float]]:
