@@ -41,11 +41,12 @@ from metarl.evaluation.statistics import Interval, bootstrap_ci95, mean
 from metarl.rollout import seeds
 from metarl.rollout.local import LocalExecutor
 from metarl.runs.build import TrainedRun, load_run
+from metarl.tasks import Split
 
 UCB_GRID = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0, 2.0)
 NUM_RATES = 256  # of the known arm that the indices are calibrated against
 MAX_EXACT_STATES = 200_000  # some seconds
-SPLIT = "test"
+SPLIT: Split = "test"
 
 Counts = Int[np.ndarray, "K A"]
 Scores = Float[np.ndarray, "K A"]

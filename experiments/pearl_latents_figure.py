@@ -127,7 +127,7 @@ def _draw_means(
     axes.spines[["left", "bottom"]].set_color("#999999")
     axes.tick_params(color="#999999", labelsize=9)
     cmap = dark_viridis() if colours == "viridis" else colours
-    drawn = axes.scatter(*points.T, c=values, cmap=cmap, norm=scale, s=22, lw=0.3, edgecolor=INK)
+    drawn = axes.scatter(points[:, 0], points[:, 1], c=values, cmap=cmap, norm=scale, s=22, lw=0.3, edgecolor=INK)
     bar = figure.colorbar(drawn, ax=axes, pad=0.02, fraction=0.05)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8)

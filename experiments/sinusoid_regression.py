@@ -143,8 +143,8 @@ def meta_gradient(
     adaptation = adapt(start, losses, rates, method.is_second_order)
     loss = squared_error(adaptation.adapted, batch.query_x, batch.query_y).sum()
     if method.is_reptile:
-        d_theta = {n: ((start[n] - end) / rates[n]).detach() for n, end in adaptation.adapted.items()}
-        d_rates = {}
+        d_theta: Params = {n: ((start[n] - end) / rates[n]).detach() for n, end in adaptation.adapted.items()}
+        d_rates: Params = {}
     else:
         d_theta, d_rates = adaptation.meta_gradient(loss)
     over_tasks = [{name: value.mean(0) for name, value in each.items()} for each in (d_theta, d_rates)]

@@ -53,7 +53,7 @@ class Steps:
             found = os.fstat(descriptor)
             self._synced[found.st_ino] = found.st_size
 
-        os.fsync = synced
+        setattr(os, "fsync", synced)  # noqa: B010
 
     def step(self) -> None:
         self.left -= 1

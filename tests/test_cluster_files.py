@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from metarl.cli.app import app
@@ -116,7 +117,9 @@ def test_the_jobs_command_is_one_that_trains_and_goes_on(job: dict[str, Any]) ->
     spec = job["spec"]
     program, command, *arguments = shlex.split(spec["entrypoint"])
     assert (program, command) == ("metarl", "train")
-    with get_command(app).commands["train"].make_context("train", arguments) as context:
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    with group.commands["train"].make_context("train", arguments) as context:
         given = context.params
     assert given["resume"]
     assert given["address"] == "auto"

@@ -36,7 +36,8 @@ def test_a_run_that_ends_at_any_step_towards_the_disk_goes_on_to_the_same_result
     train(config, tmp_path / "whole", LocalExecutor)
     train(load_config(path, ["training.iterations=1"]), tmp_path / "start", LocalExecutor)
 
-    command = [sys.executable, str(TESTS / "dying.py"), path, tmp_path / "start", tmp_path / "died", mode]
+    paths = (TESTS / "dying.py", path, tmp_path / "start", tmp_path / "died")
+    command = [sys.executable, *map(str, paths), mode]
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -138,7 +138,7 @@ class Point(TaskDistribution):
         self.parameters = (Parameter("goal", Uniform(-1.0, 1.0), "m"),)
 
     def make(self, task: Task) -> gymnasium.Env:
-        goal = float(task["goal"])  # type: ignore[arg-type]
+        goal = number(task["goal"])
         fault: Fault = self._fault if goal > self._above else "none"
         if fault == "raise_make":
             raise FileNotFoundError("robot.xml")
@@ -147,6 +147,12 @@ class Point(TaskDistribution):
         if fault == "hang_make":
             time.sleep(3600)
         return PointEnv(goal, fault, self._flag)
+
+
+def number(value: float | tuple[float, ...]) -> float:
+    """A task's value that is one number."""
+    assert not isinstance(value, tuple)
+    return float(value)
 
 
 def point_policy() -> LinearPolicy:

@@ -2,20 +2,22 @@
 
 16 tasks x 256 transitions, contexts of 100, observations 17, actions 6, latent 5, nets of 3 x 300, encoder 3 x 200. The
 plain version is what one writes first: modules, two critics one after the other, one backward pass and one Adam per
-loss. Both see the same numbers, and their gradients are compared; then they run in turn in this process. The last line
-is one JSON object.
+loss. Both see the same numbers, and their gradients are compared; then they run in turn in this process. With bfloat16
+on a GPU and on processors that can gain by it; elsewhere `speedup_bfloat16` is null, and the reason is given. The last
+line is one JSON object.
 
-    python experiments/benchmarks/pearl_update.py [--device cuda] [--repeats 9]
+    python experiments/benchmarks/pearl_update.py [--device cuda] [--repeats 9] [--tasks 16]
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
+import statistics
+from collections.abc import Callable
 
 import torch
-from _timing import median_ms_in_turn
+from _timing import ms_in_turn, paired_ratio, reported
 from torch import Tensor, nn
 
 from metarl.algorithms.pearl import PEARL
@@ -23,10 +25,11 @@ from metarl.algorithms.pearl.config import PEARLConfig
 from metarl.algorithms.pearl.meta_batch import MetaBatch
 from metarl.algorithms.pearl.policy import LOG_STD_RANGE
 from metarl.algorithms.pearl.replay import Transitions
+from metarl.kernels.processor import bfloat16_pays
 from metarl.nets.context_encoder import MIN_VAR, PermutationInvariantEncoder
 from metarl.rollout.spaces import Spaces
 
-K, B, C, OBS, ACTIONS, LATENT = 16, 256, 100, 17, 6, 5
+B, C, OBS, ACTIONS, LATENT = 256, 100, 17, 6, 5
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -46,7 +49,10 @@ class Plain:
         self.encoder = mlp(*nets.encoder.sizes).to(device)
         self.critics = [mlp(*nets.critics.sizes).to(device) for _ in range(2)]
         self.targets = [mlp(*nets.critics.sizes).to(device) for _ in range(2)]
-        named = [(self.actor, "actor", None), (self.encoder, "encoder", None)]
+        named: list[tuple[nn.Sequential, str, int | None]] = [
+            (self.actor, "actor", None),
+            (self.encoder, "encoder", None),
+        ]
         named += [(net, "critics", i) for nets in (self.critics, self.targets) for i, net in enumerate(nets)]
         for net, name, member in named:
             linears = [layer for layer in net if isinstance(layer, nn.Linear)]
@@ -99,7 +105,7 @@ class Plain:
                     old.lerp_(new, c.target_rate)
 
 
-def make_data(device: torch.device) -> MetaBatch:
+def make_data(K: int, device: torch.device) -> MetaBatch:
     g = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -111,46 +117,60 @@ def make_data(device: torch.device) -> MetaBatch:
     return MetaBatch(transitions, (normal(C, OBS + ACTIONS + 1),), normal(B, 2 * ACTIONS + LATENT))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=9)
-    arguments = parser.parse_args()
-    device, spaces = torch.device(arguments.device), Spaces(OBS, ACTIONS)
-    full, half = (
-        PEARL(PEARLConfig(name="pearl", autocast=on, num_train_tasks=1), spaces, device, 0) for on in (False, True)
-    )
-    batch = make_data(device)
-    plain = Plain(full)
-    full.step(batch)
-    plain.step(batch)
+def assert_same_gradients(pearl: PEARL, plain: Plain) -> None:
+    """After one step of both: what they differentiate is the same."""
     for name, net in (("actor", plain.actor), ("encoder", plain.encoder), ("critics", plain.critics[0])):
         for i, layer in enumerate(layer for layer in net if isinstance(layer, nn.Linear)):
-            ours, expected = full.params[f"{name}.w{i}"].grad, layer.weight.grad
+            ours, expected = pearl.params[f"{name}.w{i}"].grad, layer.weight.grad
             assert ours is not None
             assert expected is not None
             ours = ours[0] if ours.ndim == 3 else ours
             error = float((ours.T - expected).norm() / expected.norm())
             assert error < 1e-3, f"{name}.w{i}: the two gradients differ by {error:.0e}"
-    plain_ms, full_ms, half_ms = median_ms_in_turn(
-        [
-            lambda: plain.step(batch),
-            lambda: full.step(batch),
-            lambda: half.step(batch),
-        ],
-        arguments.repeats,
-        device,
-    )
-    result = {
+
+
+def measure(device: torch.device, num_tasks: int, repeats: int) -> dict[str, object]:
+    """The plain update, ours, and ours in bfloat16 where it can gain."""
+
+    def learner(autocast: bool) -> PEARL:
+        return PEARL(PEARLConfig(name="pearl", autocast=autocast, num_train_tasks=1), Spaces(OBS, ACTIONS), device, 0)
+
+    batch, full = make_data(num_tasks, device), learner(autocast=False)
+    plain = Plain(full)
+    full.step(batch)
+    plain.step(batch)
+    assert_same_gradients(full, plain)
+    functions: list[Callable[[], object]] = [lambda: plain.step(batch), lambda: full.step(batch)]
+    if can_gain := device.type == "cuda" or bfloat16_pays():
+        half = learner(autocast=True)
+        functions.append(lambda: half.step(batch))
+    plain_times, full_times, *half_times = ms_in_turn(functions, repeats, device)
+    result: dict[str, object] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "plain_ms": round(plain_ms, 1),
-        "float32_ms": round(full_ms, 1),
-        "bfloat16_ms": round(half_ms, 1),
-        "speedup_float32": round(plain_ms / full_ms, 3),
-        "speedup_bfloat16": round(plain_ms / half_ms, 3),
+        "tasks": num_tasks,
+        "plain_ms": round(statistics.median(plain_times), 1),
+        "float32_ms": round(statistics.median(full_times), 1),
+        "bfloat16_ms": None,
+        "speedup_float32": round(paired_ratio(plain_times, full_times), 3),
+        "speedup_bfloat16": None,
     }
-    print(json.dumps(result))
+    if not can_gain:
+        reason = "not measured: this processor has no AMX, without which bfloat16 products are slower than float32's"
+        return {**result, "speedup_bfloat16_reason": reason}
+    result["bfloat16_ms"] = round(statistics.median(half_times[0]), 1)
+    result["speedup_bfloat16"] = round(paired_ratio(plain_times, half_times[0]), 3)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--tasks", type=int, default=16)
+    arguments = parser.parse_args()
+    with reported() as result:
+        result |= measure(torch.device(arguments.device), arguments.tasks, arguments.repeats)
 
 
 if __name__ == "__main__":

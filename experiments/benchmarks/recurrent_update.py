@@ -5,16 +5,16 @@ whole trials) on 128 trials of 400 steps, observations 17, actions 6; and one fo
 `torch.nn.GRU` (or LSTM) on the same encoded inputs, all trials at once. They run in turn in this process; the last
 line is one JSON object.
 
-    python experiments/benchmarks/recurrent_update.py [--core gru] [--device cuda] [--repeats 5]
+    python experiments/benchmarks/recurrent_update.py [--core gru] [--device cuda] [--repeats 5] [--trials 128]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import statistics
 
 import torch
-from _timing import median_ms_in_turn
+from _timing import ms_in_turn, paired_ratio, reported
 
 from metarl.algorithms.rl2 import RL2
 from metarl.algorithms.rl2.config import RL2Config
@@ -24,10 +24,10 @@ from metarl.ops.distributions import Gaussian
 from metarl.ops.ppo import PPOBatch
 from metarl.rollout.policy import Spaces
 
-T, B, NUM_OBS, NUM_ACTIONS = 400, 128, 17, 6
+T, NUM_OBS, NUM_ACTIONS = 400, 17, 6
 
 
-def make_data(rl2: RL2) -> TrialTensors:
+def make_data(rl2: RL2, B: int) -> TrialTensors:
     """Trials as the learner's own policy would have logged them, on random observations."""
     g = torch.Generator().manual_seed(0)
     inputs = torch.randn(T, B, rl2.net.input_dim, generator=g).to(rl2.device)
@@ -48,24 +48,30 @@ def main() -> None:
     parser.add_argument("--minibatches", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
-    arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+    parser.add_argument("--trials", type=int, default=128)
+    given = parser.parse_args()
+    with reported() as result:
+        result |= measure(given.core, given.trials, given.minibatches, torch.device(given.device), given.repeats)
+
+
+def measure(core: str, B: int, minibatches: int, device: torch.device, repeats: int) -> dict[str, object]:
+    """Samples per second on B trials: of one epoch and of the bare net."""
     rl2 = RL2(
         RL2Config.model_validate(
             {
                 "name": "rl2",
-                "core": {"name": arguments.core},
+                "core": {"name": core},
                 "tasks_per_iteration": B,
                 "epochs": 1,
-                "minibatches": arguments.minibatches,
+                "minibatches": minibatches,
             }
         ),
         Spaces(NUM_OBS, NUM_ACTIONS),
         device,
         seed=0,
     )
-    data = make_data(rl2)
-    bare = (torch.nn.LSTM if arguments.core == "lstm" else torch.nn.GRU)(rl2.net.core.input_dim, 128).to(device)
+    data = make_data(rl2, B)
+    bare = (torch.nn.LSTM if core == "lstm" else torch.nn.GRU)(rl2.net.core.input_dim, 128).to(device)
     encoded = torch.relu(torch.randn(T, B, rl2.net.core.input_dim, device=device))
     cotangent = torch.randn(T, B, 128, device=device)
 
@@ -74,16 +80,16 @@ def main() -> None:
         outputs, _ = bare(encoded)
         outputs.backward(cotangent)
 
-    epoch_ms, bare_ms = median_ms_in_turn([lambda: rl2.optimise(data), bare_pass], arguments.repeats, device)
-    result = {
+    epoch, bare_net = ms_in_turn([lambda: rl2.optimise(data), bare_pass], repeats, device)
+    return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "core": arguments.core,
-        "samples_per_s": round(1e3 * T * B / epoch_ms),
-        "bare_samples_per_s": round(1e3 * T * B / bare_ms),
-        f"ratio_to_bare_{'lstm' if arguments.core == 'lstm' else 'gru'}": round(bare_ms / epoch_ms, 3),
+        "core": core,
+        "trials": B,
+        "samples_per_s": round(1e3 * T * B / statistics.median(epoch)),
+        "bare_samples_per_s": round(1e3 * T * B / statistics.median(bare_net)),
+        f"ratio_to_bare_{'lstm' if core == 'lstm' else 'gru'}": round(paired_ratio(bare_net, epoch), 3),
     }
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":

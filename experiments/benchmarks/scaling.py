@@ -5,14 +5,14 @@ that sampling.py has on; then each cost alone. Two actors need two idle processo
 1,000 actors and its bottleneck (_scaling_model.py), for the measured batch, and for one that grows with the actors
 (4 units for each, learned from by a learner as fast as this one). The last line is one JSON object.
 
-    python experiments/benchmarks/scaling.py [--repeats 6] [--gbit 10] [--learner-s SECONDS]
+    python experiments/benchmarks/scaling.py [--repeats 6] [--gbit 10] [--learner-s SECONDS] [--tasks 40]
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from _scaling_model import Costs, Prediction, predict
+from _timing import paired_ratio, reported
 from rich.console import Console
 from rich.table import Table
 
@@ -33,7 +34,7 @@ from metarl.rollout.types import TrialBatch, Unit
 from metarl.tasks import TaskDistribution, load_distribution
 from metarl.training.loop import units_of
 
-TASKS, TASKS_PER_UNIT, HORIZON = 40, 5, 100
+TASKS_PER_UNIT = 5
 ACTORS = (8, 16, 32, 64, 128, 256, 512, 1000)
 UNITS_PER_ACTOR = 4
 _EMPTY_CALLS = 200
@@ -64,8 +65,8 @@ def to_tensors(trials: Sequence[TrialBatch], learner: MAML) -> None:
         RoundTensors.of(rounds, learner.device)
 
 
-def rates_in_turn(distribution: TaskDistribution, learner: MAML, repeats: int) -> list[float]:
-    """Median env steps per second on one and on two actors. The first of each is a warm-up."""
+def rates_in_turn(distribution: TaskDistribution, learner: MAML, repeats: int) -> list[list[float]]:
+    """Env steps per second on one and on two actors, after a warm-up of each."""
     rates: list[list[float]] = [[], []]
     executors = [RayExecutor(distribution, learner.policy, num_workers=n) for n in (1, 2)]
     for i in range(repeats + 1):
@@ -76,7 +77,7 @@ def rates_in_turn(distribution: TaskDistribution, learner: MAML, repeats: int) -
                 rate.append(sum(trial.num_steps for trial in trials) / seconds)
     for executor in executors:
         executor.close()
-    return [statistics.median(rate) for rate in rates]
+    return rates
 
 
 def call_s(repeats: int) -> float:
@@ -140,7 +141,8 @@ def table(title: str, whole: Sequence[Prediction], sampling: Sequence[Prediction
 
 def print_predictions(costs: Costs, num_units: int) -> dict[str, list[dict[str, object]]]:
     """The tables; all that is in them."""
-    console, found = Console(width=110), {}
+    console = Console(width=110)
+    found: dict[str, list[dict[str, object]]] = {}
     alone = dataclasses.replace(costs, learner_s=0.0)
     for name, units in (
         (f"this batch of {num_units} units", [num_units] * len(ACTORS)),
@@ -166,23 +168,28 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=6)
     parser.add_argument("--gbit", type=float, default=10.0, help="the driver's network, in gigabits per second")
     parser.add_argument("--learner-s", type=float, help="per update of the measured batch, instead of this machine's")
+    parser.add_argument("--tasks", type=int, default=40)
+    parser.add_argument("--horizon", type=int, default=100)
     arguments = parser.parse_args()
-    distribution = load_distribution("HalfCheetahVel", horizon=HORIZON)
-    learner = learner_for(distribution, MAMLConfig(name="maml", tasks_per_iteration=TASKS))
-    num_units = TASKS // TASKS_PER_UNIT
-    with connect(None, num_cpus=3):  # one actor and two: those out of turn stand still
-        one, two = rates_in_turn(distribution, learner, arguments.repeats)
-        costs = measure(distribution, learner, arguments.repeats, arguments.gbit)
-    if arguments.learner_s is not None:
-        costs = dataclasses.replace(costs, learner_s=arguments.learner_s / num_units)
-    print(f"1 actor {one:,.0f}, 2 actors {two:,.0f} env steps/s: {two / one:.2f} times as many")
-    result = {
-        "env_steps_per_s": {"1": round(one), "2": round(two)},
-        "speedup_2_actors": round(two / one, 3),
-        "costs": {name: float(f"{value:.3g}") for name, value in dataclasses.asdict(costs).items()},
-        "predicted": print_predictions(costs, num_units),
-    }
-    print(json.dumps(result))
+    distribution = load_distribution("HalfCheetahVel", horizon=arguments.horizon)
+    learner = learner_for(distribution, MAMLConfig(name="maml", tasks_per_iteration=arguments.tasks))
+    num_units = math.ceil(arguments.tasks / TASKS_PER_UNIT)
+    with reported() as result:
+        with connect(None, num_cpus=3):  # one actor and two: those out of turn stand still
+            on_one, on_two = rates_in_turn(distribution, learner, arguments.repeats)
+            costs = measure(distribution, learner, arguments.repeats, arguments.gbit)
+        if arguments.learner_s is not None:
+            costs = dataclasses.replace(costs, learner_s=arguments.learner_s / num_units)
+        one, two, speedup = statistics.median(on_one), statistics.median(on_two), paired_ratio(on_two, on_one)
+        print(f"1 actor {one:,.0f}, 2 actors {two:,.0f} env steps/s: {speedup:.2f} times as many")
+        result |= {
+            "tasks": arguments.tasks,
+            "horizon": arguments.horizon,
+            "env_steps_per_s": {"1": round(one), "2": round(two)},
+            "speedup_2_actors": round(speedup, 3),
+            "costs": {name: float(f"{value:.3g}") for name, value in dataclasses.asdict(costs).items()},
+            "predicted": print_predictions(costs, num_units),
+        }
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -68,11 +69,11 @@ def benchmark(
         place = "gpu" if device.type == "cuda" else "cpu instead of gpu"
         key = f"{name} / {place} / {label}"
         if lacking:
-            yield key, lambda k=lacking: {"skipped": f"the algorithm has no key {', '.join(k)}"}
+            yield key, partial(dict, skipped=f"the algorithm has no key {', '.join(lacking)}")
         elif mode.needs_gpu and device.type == "cpu":
             yield key, lambda: {"skipped": "needs a GPU"}
         else:
-            yield key, lambda m=mode: measure(learner, device, m, seconds, repeats)
+            yield key, partial(measure, learner, device, mode, seconds, repeats)
 
 
 def measure(learner: Learner, device: torch.device, mode: Mode, seconds: float, min_repeats: int) -> dict[str, Any]:

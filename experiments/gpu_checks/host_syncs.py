@@ -41,7 +41,7 @@ _METARL = Path(__file__).resolve().parents[2] / "metarl"
 @cache
 def stand_in_device() -> torch.device:
     """The stand-in device. Registers it for the rest of the process, which must not have run a backward pass before."""
-    module = backend_registration._DummyBackendModule()
+    module: Any = backend_registration._DummyBackendModule()
     module.get_amp_supported_dtype = lambda: [torch.bfloat16]  # what torch.autocast asks for
     backend_registration._setup_privateuseone_for_python_backend(_NAME, module)
     return torch.device(_NAME, 0)
@@ -54,15 +54,20 @@ class OnDevice(Tensor):
 
     @staticmethod
     def __new__(cls, host: Tensor) -> OnDevice:
-        layout = {"strides": host.stride(), "storage_offset": host.storage_offset()}
         tensor = Tensor._make_wrapper_subclass(
-            cls, host.shape, dtype=host.dtype, device=stand_in_device(), requires_grad=False, **layout
+            cls,
+            host.shape,
+            strides=host.stride(),
+            storage_offset=host.storage_offset(),
+            dtype=host.dtype,
+            device=stand_in_device(),
+            requires_grad=False,
         )
         tensor.host = host
         return tensor
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         return _run(func, args, kwargs or {}, _counts)
 
 
@@ -165,7 +170,7 @@ class _StandInGenerator(_HostGenerator):
     """The stand-in device's generator: the CPU's by another name."""
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         return stand_in_device()
 
 

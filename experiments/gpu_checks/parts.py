@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -80,9 +81,9 @@ TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
 
 def equality(setting: Setting) -> Iterator[tuple[str, Check]]:
     for name, learner in setting.learners.items():
-        yield f"{name}, float32", lambda n=learner: compare_devices(n, setting.device, torch.float32)
+        yield f"{name}, float32", partial(compare_devices, learner, setting.device, torch.float32)
         if learner.has_float64:
-            yield f"{name}, float64", lambda n=learner: compare_devices(n, setting.device, torch.float64)
+            yield f"{name}, float64", partial(compare_devices, learner, setting.device, torch.float64)
         else:
             yield f"{name}, float64", lambda: {"skipped": "the algorithm computes in float32"}
 
@@ -137,7 +138,8 @@ def _same_draws(algorithm: Algorithm, device: torch.device) -> Iterator[None]:
     if not hasattr(module, "draw_meta_batch"):
         yield
         return
-    draw, drawn = module.draw_meta_batch, []
+    draw = module.draw_meta_batch
+    drawn: list[Any] = []
 
     def share(replay: Any, contexts: Any, config: Any, generator: torch.Generator) -> Any:
         if len(drawn) < config.gradient_steps:
@@ -168,7 +170,7 @@ def _double(value: Any) -> Any:
         return value.astype(np.float64) if value.dtype == np.float32 else value
     if isinstance(value, dict):
         return {name: _double(part) for name, part in value.items()}
-    if is_dataclass(value) and type(value).__module__.startswith("metarl.rollout"):
+    if is_dataclass(value) and not isinstance(value, type) and type(value).__module__.startswith("metarl.rollout"):
         return type(value)(**{f.name: _double(getattr(value, f.name)) for f in fields(value)})
     return tuple(map(_double, value)) if type(value) is tuple else value
 
@@ -182,7 +184,7 @@ def _name(dtype: torch.dtype) -> str:
 
 def resume(setting: Setting) -> Iterator[tuple[str, Check]]:
     for name, learner in setting.learners.items():
-        yield name, lambda n=learner: compare_resumed(n, setting.device)
+        yield name, partial(compare_resumed, learner, setting.device)
 
 
 def compare_resumed(learner: Learner, device: torch.device) -> dict[str, Any]:
@@ -243,10 +245,10 @@ def training(setting: Setting) -> Iterator[tuple[str, Check]]:
     for name, (full, small, overrides) in RUNS.items():
         if setting.is_rehearsal:
             overrides = [*overrides, "algorithm.tasks_per_iteration=8", "training.iterations=2"]
-            yield name, lambda f=small, o=overrides: train_shortly(f, o, setting.device)
+            yield name, partial(train_shortly, small, overrides, setting.device)
         else:
             limits = ["training.iterations=40", "training.time_limit_minutes=0.4"]
-            yield name, lambda f=full, o=limits: train_shortly(f, o, setting.device)
+            yield name, partial(train_shortly, full, limits, setting.device)
 
 
 def train_shortly(config_file: str, overrides: list[str], device: torch.device) -> dict[str, Any]:
@@ -275,7 +277,7 @@ def memory(setting: Setting) -> Iterator[tuple[str, Check]]:
         sizes = sorted({1, num_tasks // 8, num_tasks // 2, num_tasks} - {0}) if learner.has_key("chunk_tasks") else [0]
         for size in sizes:
             label = f"{name}, {size} tasks per chunk" if size else name
-            yield label, lambda n=learner, t=trials, s=size: peak_memory(n, t, s, setting.device)
+            yield label, partial(peak_memory, learner, trials, size, setting.device)
 
 
 def peak_memory(learner: Learner, trials: list[TrialBatch], chunk_tasks: int, device: torch.device) -> dict[str, Any]:
@@ -299,7 +301,7 @@ def synchronisations(setting: Setting) -> Iterator[tuple[str, Check]]:
     """Operations of a second update for which the host waits: PyTorch's own count on a GPU, else the stand-in's."""
     for name, learner in setting.learners.items():
         count = count_on_gpu if setting.device.type == "cuda" else count_on_stand_in
-        yield name, lambda n=learner, c=count: c(n, setting.device)
+        yield name, partial(count, learner, setting.device)
 
 
 def count_on_gpu(learner: Learner, device: torch.device) -> dict[str, Any]:

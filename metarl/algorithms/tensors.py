@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from metarl.ops.distributions import Categorical, Distribution, Gaussian
+from metarl.ops.distributions import Categorical, Distribution, Gaussian, kl_divergence
 from metarl.ops.returns import masked_mean
 from metarl.rollout.types import Round
 
@@ -101,8 +101,8 @@ class RoundTensors:
 
     def kl_from_behaviour(self, distribution: Distribution) -> Tensor:
         """KL(behaviour || distribution), mean per task [K]."""
-        return masked_mean(self.behaviour.kl(distribution).view_as(self.mask), self.mask)  # type: ignore[arg-type]
+        return masked_mean(kl_divergence(self.behaviour, distribution).view_as(self.mask), self.mask)
 
     def kl_to_behaviour(self, distribution: Distribution) -> Tensor:
         """KL(distribution || behaviour), mean per task [K]."""
-        return masked_mean(distribution.kl(self.behaviour).view_as(self.mask), self.mask)  # type: ignore[arg-type]
+        return masked_mean(kl_divergence(distribution, self.behaviour).view_as(self.mask), self.mask)

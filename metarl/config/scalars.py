@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 _PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")  # no dates, sets or binary data
 _SCALARS = {  # tag: pattern, characters that such a scalar can start with

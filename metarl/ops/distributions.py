@@ -96,3 +96,12 @@ def squashed_sample(
 
 
 Distribution = Gaussian | Categorical
+
+
+def kl_divergence(p: Distribution, q: Distribution) -> Float[Tensor, "*batch"]:
+    """KL(p || q) of two distributions of the same kind."""
+    if isinstance(p, Gaussian) and isinstance(q, Gaussian):
+        return p.kl(q)
+    assert isinstance(p, Categorical)
+    assert isinstance(q, Categorical)
+    return p.kl(q)

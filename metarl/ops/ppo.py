@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metarl.ops.distributions import Distribution, Gaussian
+from metarl.ops.distributions import Distribution, Gaussian, kl_divergence
 from metarl.ops.surrogates import clipped_ratio
 
 
@@ -81,7 +81,7 @@ def ppo_loss(
     if isinstance(distribution, Gaussian):
         loss = loss + coefficients.bound * (bound_penalty(distribution.mean, limits) * mask).sum() / total
     with torch.no_grad():
-        kl = (batch.behaviour.kl(distribution) * mask).sum() / total  # type: ignore[arg-type]
+        kl = (kl_divergence(batch.behaviour, distribution) * mask).sum() / total
         is_clipped = ((log_prob - batch.old_log_prob).exp() - 1).abs() > coefficients.clip
         clip_fraction = (is_clipped * mask).sum() / total
     return loss, PPOMetrics(policy_loss.detach(), value_loss.detach(), entropy.detach(), kl, clip_fraction)

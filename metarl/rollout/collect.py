@@ -7,7 +7,6 @@ Training, evaluation and deployment share it.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from metarl.errors import ConfigError
 from metarl.rollout.answers import Answers
 from metarl.rollout.padding import Steps
-from metarl.rollout.policy import AdaptivePolicy, State, context_sources
+from metarl.rollout.policy import AdaptivePolicy, State, context_sources, is_ablatable
 from metarl.rollout.spaces import Spaces, env_action_map
 from metarl.rollout.types import Episodes, Round, RoundPlan, Transition, TrialPlan, Weights
 from metarl.tasks import Task
@@ -54,7 +53,7 @@ def _begin(
     sources = context_sources(tasks, plan.context)
     if sources is None:
         return policy.begin_trial(weights, len(tasks), plan.num_streams, rng)
-    if "context_of" not in inspect.signature(policy.begin_trial).parameters:
+    if not is_ablatable(policy):
         raise ConfigError(
             f"evaluation.context = {plan.context!r}: this algorithm's policy has no context; allowed: own"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -22,20 +23,8 @@ class AdaptivePolicy(Protocol[State]):
     `end_round` once. `state` holds everything that changes and is passed on, never shared.
     """
 
-    def begin_trial(
-        self,
-        weights: Weights,
-        num_tasks: int,
-        num_streams: int,
-        rng: np.random.Generator,
-        context_of: np.ndarray | None = None,
-    ) -> State:
-        """The state before the first episode.
-
-        `context_of` [K] int64 is for ablations in evaluations: the index of the task whose experience each task's
-        policy adapts to, or -1 for none. None, as in training and deployment: its own. A policy without this argument
-        cannot be ablated.
-        """
+    def begin_trial(self, weights: Weights, num_tasks: int, num_streams: int, rng: np.random.Generator) -> State:
+        """The state before the first episode. A policy that takes one argument more is an `AblatablePolicy`."""
         ...
 
     def act(
@@ -59,8 +48,32 @@ class AdaptivePolicy(Protocol[State]):
         ...
 
 
+class AblatablePolicy(AdaptivePolicy[State], Protocol[State]):
+    """An adaptive policy whose context can be taken away or exchanged, for ablations in evaluations."""
+
+    def begin_trial(
+        self,
+        weights: Weights,
+        num_tasks: int,
+        num_streams: int,
+        rng: np.random.Generator,
+        context_of: np.ndarray | None = None,
+    ) -> State:
+        """The state before the first episode.
+
+        `context_of` [K] int64: the index of the task whose experience each task's policy adapts to, or -1 for none.
+        None, as in training and deployment: its own.
+        """
+        ...
+
+
+def is_ablatable(policy: AdaptivePolicy[State]) -> TypeGuard[AblatablePolicy[State]]:
+    """Whether `begin_trial` takes `context_of`."""
+    return "context_of" in inspect.signature(policy.begin_trial).parameters
+
+
 def context_sources(tasks: Sequence[Task], context: Context) -> np.ndarray | None:
-    """For `AdaptivePolicy.begin_trial`: whose experience each of K tasks adapts to, int64 [K]; None for its own.
+    """For `AblatablePolicy.begin_trial`: whose experience each of K tasks adapts to, int64 [K]; None for its own.
 
     `shuffled` gives every task the next one in the unit that differs from it, so that no context is ever of an equal
     task. ConfigError where there is none.

@@ -58,7 +58,7 @@ def rounds(p: Problem, num_rounds: int, distance: float = 0.1) -> list[RoundTens
             noise = torch.randn(K, N * T, NUM_ACTIONS, generator=g, dtype=torch.float64)
             actions = behaviour.mean + behaviour.log_std.exp() * noise
         advantages = torch.randn(K, N, T, generator=g, dtype=torch.float64) * mask
-        old_log_prob = behaviour.log_prob(actions).view(K, N, T)  # type: ignore[arg-type]
+        old_log_prob = behaviour.log_prob(actions).view(K, N, T)
         returns = torch.randn(K, generator=g, dtype=torch.float64)
         result.append(RoundTensors(observations, actions, advantages, mask, behaviour, old_log_prob, returns))
     return result

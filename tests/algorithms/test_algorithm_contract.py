@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ from metarl.algorithms.base import Algorithm, AlgorithmPlugin, EvaluationSetting
 from metarl.algorithms.registry import available_algorithms, build_algorithm, load_algorithm, resolve_preset
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.policy import Spaces, is_ablatable
 from metarl.rollout.types import Context, TrialBatch, TrialPlan, Unit
 from metarl.tasks import Task, load_distribution
 
 TASKS = 3
 POINT_GOAL = load_distribution("PointGoal", horizon=6)
-SMALL = {  # keys that make an algorithm fast; one that is not here runs with its defaults
+SMALL: dict[str, dict[str, Any]] = {  # keys that make an algorithm fast; one that is not here runs with its defaults
     "maml": {"tasks_per_iteration": TASKS, "num_streams": 4, "hidden": [8, 8]},
     "rl2": {
         "tasks_per_iteration": TASKS,
@@ -38,7 +38,7 @@ SMALL = {  # keys that make an algorithm fast; one that is not here runs with it
         "encoder": {"name": "permutation_invariant", "hidden_dim": 8},
     },
 }
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "rl2 lstm": {"core": {"name": "lstm", "hidden_dim": 8}},
     "rl2 memoryless": {"memory": "none"},
     "pearl recurrent": {"encoder": {"name": "recurrent", "hidden_dim": 8}, "contrastive": {}},
@@ -202,8 +202,7 @@ def first_judged_step(algorithm: Algorithm, tasks: tuple[Task, ...], context: Co
 
 def has_contexts(name: str) -> bool:
     """Whether the policy can be ablated: it takes `context_of`, and it has a context to take away."""
-    takes = "context_of" in inspect.signature(make(name).policy.begin_trial).parameters
-    return takes and plan_of(name, context="blank") is not None
+    return is_ablatable(make(name).policy) and plan_of(name, context="blank") is not None
 
 
 @pytest.mark.parametrize("name", [name for name in EACH if has_contexts(name)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -22,11 +23,13 @@ THETA, ELSEWHERE = torch.tensor([0.2, -0.3, 0.1], dtype=F64), torch.tensor([0.25
 SUPPORTS = torch.tensor(list(itertools.product(range(ARMS), repeat=PULLS)))  # [27, PULLS], a task each
 
 
-def objective(outer: dict, **options) -> MetaObjective:
+def objective(outer: dict[str, Any], **options: Any) -> MetaObjective:
     """No hidden layer and an observation of 0: the logits are the biases."""
-    settings = {"inner_objective": "plain", "inner_lr": ALPHA, "exploration_coef": 1.0, "hidden": ()}
+    settings: dict[str, Any] = {"inner_objective": "plain", "inner_lr": ALPHA, "exploration_coef": 1.0, "hidden": ()}
     net = MLPPolicy(1, ARMS, True, (), init_std=0.3, min_std=0.1)
-    return MetaObjective(MAMLConfig(name="maml", outer=outer, **settings, **options), net, torch.device("cpu"))
+    return MetaObjective(
+        MAMLConfig.model_validate({"name": "maml", "outer": outer, **settings, **options}), net, torch.device("cpu")
+    )
 
 
 def params(theta: Tensor) -> Params:
@@ -45,7 +48,8 @@ def probability(theta: Tensor, pulls: Tensor) -> Tensor:
 
 def expected_return(theta: Tensor) -> Tensor:
     """sum over all support pulls of pi_theta(pulls) sum_a pi_theta'(a) r(a)."""
-    return sum(probability(theta, s) * torch.softmax(adapted(theta, s), -1) @ REWARD for s in SUPPORTS)
+    terms = [probability(theta, s) * torch.softmax(adapted(theta, s), -1) @ REWARD for s in SUPPORTS]
+    return torch.stack(terms).sum()
 
 
 def a_round(pulls: Tensor, logits: Tensor) -> RoundTensors:

@@ -41,7 +41,7 @@ SMALL = {
     "latent_dim": 2,
     "hidden_dim": 16,
 }
-CONTRASTIVE = {"contrastive": {"weight": 5.0}}
+CONTRASTIVE: dict[str, Any] = {"contrastive": {"weight": 5.0}}
 K, B, C, OBS, ACTIONS, Z = 3, 8, 6, 2, 2, 2
 EITHER_ENCODER = pytest.mark.parametrize("encoder", ["permutation_invariant", "recurrent"])
 

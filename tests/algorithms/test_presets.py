@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from metarl.config import load_config, load_stored_config, to_yaml
 from metarl.errors import ConfigError
 
 RUN = "task_distribution: {name: PointGoal}\ntraining: {iterations: 1}\n"
-EXPECTED = {
+EXPECTED: dict[str, tuple[str, dict[str, Any]]] = {
     "promp": ("maml", {"variant": "maml", "outer.name": "ppo"}),
     "maml_trpo": ("maml", {"variant": "maml", "outer.name": "trpo"}),
     "fomaml": ("maml", {"variant": "fomaml", "outer.name": "trpo"}),
@@ -32,7 +33,7 @@ def write(tmp_path: Path, algorithm: str) -> Path:
     return path
 
 
-def at(data: dict, key: str) -> object:
+def at(data: Any, key: str) -> Any:
     for part in key.split("."):
         data = data[part]
     return data

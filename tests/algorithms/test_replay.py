@@ -364,8 +364,10 @@ def test_a_state_is_no_view_of_the_replay():
 @pytest.mark.parametrize("sizes", [(3, 5, 2, 1), (4, 6, 2, 1), (4, 5, 1, 3)], ids=["tasks", "capacity", "dims"])
 def test_a_state_of_other_sizes_is_refused(sizes):
     # The last has the same row width: 2 * 1 + 3 = 2 * 2 + 1.
+    num_tasks, capacity, obs_dim, action_dim = sizes
+    other = Replay(num_tasks, capacity, obs_dim, action_dim, CPU)
     with pytest.raises(CheckpointError, match=r"= \(4, 5, 2, 1\), but this one has "):
-        Replay(*sizes, device=CPU).load_state_dict(filled().state_dict())
+        other.load_state_dict(filled().state_dict())
 
 
 def test_a_state_that_contradicts_itself_is_refused_and_changes_nothing():

@@ -117,7 +117,7 @@ def test_none_each_episode_ends_as_if_it_were_the_last():
 
 
 def test_none_is_the_credit_of_the_episodes_as_trials_of_their_own():
-    rewards, values, ends = [[1, 2], [3], [4, 5, 6]], [[7, 8], [9], [1, 2, 3]], [True, False, True]
+    rewards, values, ends = [[1.0, 2], [3.0], [4.0, 5, 6]], [[7.0, 8], [9.0], [1.0, 2, 3]], [True, False, True]
     whole = advantages(trial_of(rewards, values, ends), [10, 20, 30], "none", gae_lambda=0.7)
     parts = [
         advantages(trial_of([r], [v], [end]), [last], "elapsed", gae_lambda=0.7)

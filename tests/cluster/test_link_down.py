@@ -31,7 +31,14 @@ def test_a_link_that_goes_down_stalls_a_run_for_a_bounded_time_and_changes_nothi
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
     train(load_config(path), tmp_path / "undisturbed", LocalExecutor)
-    command = ["unshare", "-rn", sys.executable, str(ROOT / "tests/cluster/two_hosts.py"), path, tmp_path / "run"]
+    command = [
+        "unshare",
+        "-rn",
+        sys.executable,
+        str(ROOT / "tests/cluster/two_hosts.py"),
+        str(path),
+        str(tmp_path / "run"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

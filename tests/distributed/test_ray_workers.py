@@ -22,7 +22,7 @@ from metarl.rollout.types import Extras
 from metarl.tasks import TaskDistribution, load_distribution
 from tests.distributed.comparison import WEIGHTS, assert_same, reference
 from tests.distributed.processes import HANG_S, wait_until, worker_pids
-from tests.toy import Fault, LinearPolicy, Point, make_units, point_policy
+from tests.toy import Fault, LinearPolicy, Point, make_units, number, point_policy
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -108,8 +108,8 @@ def test_a_unit_that_is_late_goes_out_a_second_time(
 def test_the_environment_at_fault_is_named_and_the_executor_lives_on(alone: None, fault: Fault, says: str) -> None:
     distribution = Point(fault, above=0.5)
     units = make_units(distribution, 12, tasks_per_unit=1)
-    bad = next(u for u in units if u.tasks[0]["goal"] > 0.5)
-    good = [u for u in units if u.tasks[0]["goal"] <= 0.5]
+    bad = next(u for u in units if number(u.tasks[0]["goal"]) > 0.5)
+    good = [u for u in units if number(u.tasks[0]["goal"]) <= 0.5]
     with RayExecutor(distribution, point_policy(), num_workers=2, unit_deadline_s=2.0, max_failures=2) as executor:
         with pytest.raises(EnvironmentFault) as caught:
             executor.collect([*good[:2], bad, *good[2:4]], WEIGHTS, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import zipfile
 from pathlib import Path
@@ -29,9 +30,8 @@ class Conflicting(Point):
         self.requirements = (f"{PACKAGE} @ {wheel.as_uri()}",)
 
     def make(self, task: Task) -> gymnasium.Env:
-        import pathspec
-
-        assert importlib.metadata.version(PACKAGE) == pathspec.VERSION == VERSION
+        installed = importlib.import_module(PACKAGE)
+        assert importlib.metadata.version(PACKAGE) == installed.VERSION == VERSION
         return super().make(task)
 
 

@@ -31,6 +31,7 @@ def test_zero_actions_earn_what_the_anchor_says(name: str) -> None:
     family = load_distribution(name)
     batch = family.make_batch(family.sample("train", 60, seed=0))
     batch.reset(seed=0)
+    assert batch.action_space.shape is not None
     total, zero = np.zeros(60), np.zeros(batch.action_space.shape)
     for _ in range(family.horizon):
         _, rewards, terminated, _, _ = batch.step(zero)
@@ -84,7 +85,7 @@ def test_ant_forward_and_backward_are_opposite_directions() -> None:
     batch.reset(seed=[1])
     physics = batch.physics  # type: ignore[attr-defined]
     physics.reset(None, np.repeat(physics.qpos[:1], 2, axis=0), np.repeat(physics.qvel[:1], 2, axis=0))
-    _, rewards, *_ = batch.step(np.zeros(batch.action_space.shape))
+    _, rewards, *_ = batch.step(np.zeros_like(batch.action_space.sample()))
     # equal motion v: (v + 1) + (-v + 1) = 2
     assert rewards.sum() == pytest.approx(2.0, abs=1e-12)
     assert rewards[0] != pytest.approx(1.0, abs=1e-6)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
 from metarl.tasks import Task, TaskDistribution, available_distributions, load_distribution
 from metarl.tasks.mujoco import MujocoBatch, MujocoTaskDistribution
@@ -48,6 +49,7 @@ def build(name: str, backend: str, tasks: tuple[Task, ...] | None = None) -> tup
     family = load_distribution(name, backend=backend)
     batch = family.make_batch(tasks or tasks_of(family))
     assert isinstance(batch, MujocoBatch)
+    assert isinstance(batch.action_space, Box)
     low, high = batch.action_space.low, batch.action_space.high
     return batch, np.random.default_rng(0).uniform(low, high, (60, *low.shape))
 

@@ -124,6 +124,7 @@ def test_tasks_set_again_start_from_the_models_own_values(name: str, backend: st
     used.set_tasks(second)
     used.set_tasks(first)
     derived = ("body_mass", "body_subtreemass", "body_invweight0", "dof_invweight0", "dof_M0", "actuator_acc0")
+    assert used.action_space.shape is not None
     actions = np.full((10, *used.action_space.shape), 0.3)
     used.reset(seed=0)
     fresh.reset(seed=0)

@@ -16,8 +16,9 @@ from metarl.evaluation.evaluate import Evaluation, evaluate, evaluation_units, s
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.seeds import evaluation_tasks, evaluation_unit
 from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan, Unit, Weights
-from metarl.tasks import SPLITS, Anchors, Choice, Parameter, Task
+from metarl.tasks import SPLITS, Anchors, Choice, Parameter, Split, Task
 from tests.guess import PLAN, Guess, GuessEnv, GuessPair, GuessPolicy, tasks_of, weights
+from tests.toy import number
 
 Run = Callable[..., Evaluation]
 KEYS = {
@@ -36,9 +37,9 @@ class Recorder(LocalExecutor):
         return super().collect(units, weights, version)
 
 
-def record(seed: int, split: str = "test", tasks_per_unit: int = 5) -> tuple[Unit, ...]:
+def record(seed: int, split: Split = "test", tasks_per_unit: int = 5) -> tuple[Unit, ...]:
     executor = Recorder(Guess(), GuessPolicy())
-    evaluate(executor, Guess(), PLAN, weights(), split=split, num_tasks=12, seed=seed, tasks_per_unit=tasks_per_unit)  # type: ignore[arg-type]
+    evaluate(executor, Guess(), PLAN, weights(), split=split, num_tasks=12, seed=seed, tasks_per_unit=tasks_per_unit)
     return executor.units
 
 
@@ -223,13 +224,13 @@ class NearEnv(GuessEnv):
     """Reports success at steps whose action is within 0.1 of the goal, as Meta-World does: 0.0 or 1.0."""
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        obs, reward, *ends, _ = super().step(action)
-        return obs, reward, *ends, {"success": float(reward > -0.1)}
+        obs, reward, terminated, truncated, _ = super().step(action)
+        return obs, reward, terminated, truncated, {"success": float(reward > -0.1)}
 
 
 class GuessNear(Guess):
     def make(self, task: Task) -> NearEnv:
-        return NearEnv(task["goal"])  # type: ignore[arg-type]
+        return NearEnv(number(task["goal"]))
 
 
 def test_the_success_rate_is_the_share_of_episodes_with_a_successful_step_each_task_weighing_the_same(run: Run) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.algorithms.base import Algorithm, EvaluationSettings
+from metarl.algorithms.base import Algorithm, AlgorithmPlugin, EvaluationSettings
 from metarl.algorithms.registry import build_algorithm, load_algorithm
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.spaces import Spaces
@@ -28,7 +28,9 @@ HORIZON = 5
 
 def algorithm(family: str) -> Algorithm:
     name = family.split()[0]
-    config = load_algorithm(name).config(name=name, **FAMILIES[family])
+    plugin = load_algorithm(name)
+    assert isinstance(plugin, AlgorithmPlugin)
+    config = plugin.config(name=name, **FAMILIES[family])
     return build_algorithm(config, Spaces(2, 2), torch.device("cpu"), 0)
 
 

@@ -72,7 +72,7 @@ def test_bootstrap_is_a_function_of_its_seed() -> None:
 
 
 def test_bootstrap_leaves_the_global_generator_alone() -> None:
-    before = np.random.get_state()[1].copy()  # type: ignore[index,union-attr]
+    before = np.random.get_state()[1].copy()  # type: ignore[index]
     bootstrap_ci95(np.arange(5.0), iqm, 0)
     hierarchical_ci95([np.arange(3.0)], mean, 0)
     np.testing.assert_array_equal(before, np.random.get_state()[1])  # type: ignore[index]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,12 +67,12 @@ def test_the_figure_is_a_png(out):
 # --- what goes wrong ---------------------------------------------------------------------------------
 
 
-def run_part_of(monkeypatch: pytest.MonkeyPatch, checks: list[tuple[str, object]], limit_s: float) -> dict[str, object]:
+def run_part_of(monkeypatch: pytest.MonkeyPatch, checks: list[tuple[str, object]], limit_s: float) -> dict[str, Any]:
     """Run a part that consists of `checks`; what is recorded of it."""
     from gpu_checks import parts
 
     monkeypatch.setitem(parts.PARTS, "part", (lambda setting: iter(checks), limit_s))
-    part: dict[str, object] = {"ok": False, "results": {}}
+    part: dict[str, Any] = {"ok": False, "results": {}}
     gpu_check.run_part("part", True, limit_s, part, lambda: None)
     return part
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.algorithms.pearl.config import PEARLConfig
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
 import pearl_latents
@@ -132,6 +134,7 @@ def test_the_width_is_that_of_the_product_of_gaussians(told_run):
 @pytest.mark.parametrize("encoder", [PermutationInvariant(hidden_dim=8), Recurrent(hidden_dim=8)])
 def test_the_last_belief_is_the_one_that_the_policy_logged_and_acts_on(run, encoder):
     trained = load_run(run)
+    assert isinstance(trained.config.algorithm, PEARLConfig)
     config = trained.config.algorithm.model_copy(update={"encoder": encoder})
     algorithm = PEARL(config, Spaces(2, 2), torch.device("cpu"), 0)
     tasks = trained.distribution.sample("test", 3, 0)
@@ -214,7 +217,7 @@ def test_the_script_writes_the_numbers_and_the_picture_of_a_run(run, tmp_path, m
     document = json.loads((tmp_path / "out" / "latents.json").read_text())
     assert (document["iteration"], document["num_tasks"], document["splits_coincide"]) == (2, 5, False)
     assert document["env_steps"] == 2 * 5 * 2 * 3 * 8  # splits, tasks, streams, rounds, steps
-    held_out = [list(task["goal"]) for task in load_run(run).distribution.sample("test", 5, (3, 1, 1))]
+    held_out = [np.ravel(task["goal"]).tolist() for task in load_run(run).distribution.sample("test", 5, (3, 1, 1))]
     assert [entry["task"]["goal"] for entry in document["tasks"]] == held_out
     assert np.shape([entry["mean"] for entry in document["tasks"]]) == (5, 2, 3)
     assert document["r2"][0]["score"]["r2"] < 1

@@ -89,8 +89,11 @@ def bias_only(params: Params, y: Tensor) -> Tensor:
 def bias_adaptation(num_steps: int, second_order: bool = True) -> tuple[Adaptation, Params]:
     start = {"theta": torch.tensor([1.0], dtype=F64)}
     rates = {"theta": torch.tensor(0.1, dtype=F64)}
-    losses = [lambda params: (bias_only(params, SUPPORT), {})] * num_steps
-    adaptation = adapt(start, losses, rates, second_order)
+
+    def loss(params: Params) -> tuple[Tensor, Params]:
+        return bias_only(params, SUPPORT), {}
+
+    adaptation = adapt(start, [loss] * num_steps, rates, second_order)
     return adaptation, gradient(bias_only(adaptation.adapted, QUERY), adaptation.adapted)
 
 
@@ -226,7 +229,12 @@ def test_training_is_a_function_of_its_arguments():
 def test_fine_tuning_rates_are_chosen_on_validation_tasks_one_per_number_of_steps(monkeypatch):
     streams = []
     held_out = experiment.held_out
-    monkeypatch.setattr(experiment, "held_out", lambda stream, *rest: streams.append(stream) or held_out(stream, *rest))
+
+    def recorded(stream, *rest):
+        streams.append(stream)
+        return held_out(stream, *rest)
+
+    monkeypatch.setattr(experiment, "held_out", recorded)
     theta = experiment.train(METHODS["pretrained"], 5, 50, seed=0).theta
     rates = experiment.best_fine_tuning_rates(theta, 5)
     assert streams == [VALIDATION]

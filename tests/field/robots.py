@@ -13,6 +13,7 @@ from metarl.rollout.collect import collect_trials
 from metarl.rollout.types import Extras, Round, RoundPlan, Transition, TrialPlan
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 from metarl.tasks.check import check_distribution
+from tests.toy import number
 
 FLAT = Box(-np.inf, np.inf, (2,), np.float64)
 UNIT = Box(-1.0, 1.0, (1,), np.float32)
@@ -46,10 +47,10 @@ class Carts(TaskDistribution):
     """Carts built by `make_env`, by default plain ones. `made` holds them in the order in which they were built."""
 
     name, version, horizon = "Carts", 1, 10
-    parameters = (Parameter("goal", Uniform(-1.0, 1.0), "m"),)
+    parameters: tuple[Parameter, ...] = (Parameter("goal", Uniform(-1.0, 1.0), "m"),)
 
     def __init__(self, make_env: Callable[[Task], Any] | None = None, *parameters: Parameter):
-        self.make_env = make_env or (lambda task: Cart(task["goal"]))  # type: ignore[arg-type]
+        self.make_env = make_env or (lambda task: Cart(number(task["goal"])))
         self.parameters = parameters or self.parameters
         self.made: list[Any] = []
 

@@ -21,7 +21,7 @@ def falling_advantages(horizon: int, seed: int, bootstrap: bool) -> tuple[np.nda
     lengths = np.where(dives.any(1), dives.argmax(1) + 1, horizon)
     mask = np.arange(horizon) < lengths[:, None]
     observations = torch.from_numpy(0.1 * rng.standard_normal((1, N, horizon + 1, 1)).astype(np.float32))
-    real, truncated = torch.from_numpy(mask[None]), torch.from_numpy(~dives.any(1)[None])
+    real, truncated = torch.from_numpy(mask[None]), torch.from_numpy(np.logical_not(dives.any(1))[None])
     arguments = (observations[:, :, :-1] * real[..., None], real.float(), real, truncated, observations[:, :, -1])
     advantages = linear_baseline_advantages(*arguments, GAMMA, 1.0, bootstrap)[0].numpy()
     return advantages, dives & mask, mask

@@ -11,6 +11,7 @@ from metarl.errors import EnvironmentFault, MetarlError
 from metarl.rollout.types import RoundPlan, TrialPlan, Unit
 from metarl.rollout.worker import UnitRunner
 from tests.field.robots import Cart, Carts, Constant, collect, failed_checks, warnings_of
+from tests.toy import number
 
 ZERO = Constant(np.array([0.0], np.float32))
 
@@ -150,7 +151,7 @@ def test_observations_that_a_policy_can_hardly_use_are_warned_of(observe, says: 
 
 def test_a_time_limit_shorter_than_the_horizon_is_warned_of() -> None:
     """Episodes would end after 3 of 10 steps without a word."""
-    short = Carts(lambda task: gymnasium.wrappers.TimeLimit(Cart(task["goal"]), 3))
+    short = Carts(lambda task: gymnasium.wrappers.TimeLimit(Cart(number(task["goal"])), 3))
     assert "a TimeLimit ends episodes after 3 steps, the horizon is 10: make them equal" in warnings_of(short)
 
     def step(self, action):
@@ -162,7 +163,7 @@ def test_a_time_limit_shorter_than_the_horizon_is_warned_of() -> None:
 
 def test_what_a_plug_in_raises_on_a_worker_keeps_its_file_and_line() -> None:
     """A misspelt parameter in `make`, an assertion in `step`."""
-    misspelt = Carts(lambda task: Cart(task["gaol"]))
+    misspelt = Carts(lambda task: Cart(number(task["gaol"])))
     unit = Unit(0, misspelt.sample("train", 1, 0), TrialPlan(1, 10, (RoundPlan("query", adapt=False),)), (0,))
     with pytest.raises(EnvironmentFault, match=r"has no parameter 'gaol' \(.*test_robots_answers.py, line \d+\)"):
         UnitRunner(misspelt, ZERO).run(unit, {}, 0)

@@ -10,6 +10,7 @@ from metarl.errors import MetarlError
 from metarl.tasks import Choice, LogUniform, Parameter, Uniform
 from metarl.tasks.check import check_distribution, quick_check
 from tests.field.robots import Cart, Carts, Constant, collect, failed_checks, warnings_of
+from tests.toy import number
 
 MASS = Parameter("mass", LogUniform(0.5, 2.0), "x")
 GOAL = Carts.parameters[0]
@@ -39,7 +40,7 @@ def test_environments_that_share_state_in_a_class_are_found() -> None:
         def x(self, value):
             Shared.position = value
 
-    message = failed_checks(Carts(lambda task: Shared(task["goal"])))["batch equals each alone"]
+    message = failed_checks(Carts(lambda task: Shared(number(task["goal"]))))["batch equals each alone"]
     assert "their environments share state" in message
 
 
@@ -70,7 +71,7 @@ def test_each_parameter_is_told_with_what_it_changes_and_by_how_much() -> None:
 
 def test_the_one_dead_parameter_of_two_is_named() -> None:
     """A friction that the simulator's rule of the larger one hides."""
-    dead = Carts(lambda task: Cart(task["goal"]), GOAL, MASS)
+    dead = Carts(lambda task: Cart(number(task["goal"])), GOAL, MASS)
     assert list(failed_checks(dead)) == ["parameters"]
     assert "parameter 'mass' has no effect" in failed_checks(dead)["parameters"]
 
@@ -133,7 +134,7 @@ def test_what_only_costs_and_moves_nothing_is_warned_of() -> None:
             return obs, reward - float(action[1] ** 2), *rest
 
     space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
-    warnings = warnings_of(Carts(lambda task: Costly(task["goal"], space)))
+    warnings = warnings_of(Carts(lambda task: Costly(number(task["goal"]), space)))
     assert "action dimension 1 changes the reward by up to" in " ".join(warnings)
 
 
@@ -141,10 +142,12 @@ def test_the_quick_check_passes_a_sound_family_and_finds_what_cannot_be_trained_
     """What `metarl train` runs before its first iteration."""
     assert quick_check(Carts()) == []
     with pytest.raises(MetarlError, match="observation is not finite at step 0 in dimension 1: nan"):
-        quick_check(Carts(lambda task: _Nan(task["goal"])))
-    (remark,) = quick_check(Carts(lambda task: gymnasium.wrappers.TimeLimit(Cart(task["goal"]), 3)))
+        quick_check(Carts(lambda task: _Nan(number(task["goal"]))))
+    (remark,) = quick_check(Carts(lambda task: gymnasium.wrappers.TimeLimit(Cart(number(task["goal"])), 3)))
     assert "TimeLimit" in remark.text
-    spaces = Carts(lambda task: Cart(0.0, gymnasium.spaces.Discrete(int(task["n"]))), Parameter("n", Choice((2, 3, 4))))
+    spaces = Carts(
+        lambda task: Cart(0.0, gymnasium.spaces.Discrete(int(number(task["n"])))), Parameter("n", Choice((2, 3, 4)))
+    )
     with pytest.raises(MetarlError, match="different action spaces"):
         quick_check(spaces)
 

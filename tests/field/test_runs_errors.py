@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from metarl.training import loop
 from tests.field.conftest import command
+
+if TYPE_CHECKING:
+    from tests import toy_algorithm
+else:
+    import toy_algorithm  # the module that configurations name
 
 
 def test_a_home_directory_in_an_option_is_expanded(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,8 +41,6 @@ def test_a_traceback_is_shown_to_those_who_ask(arguments: list[str]) -> None:
 
 
 def test_an_error_in_a_plug_in_is_one_paragraph_with_its_place(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import toy_algorithm
-
     def broken(self: toy_algorithm.Toy, *arguments: object) -> dict[str, float]:
         raise KeyError("momentum")
 
@@ -62,8 +66,6 @@ def test_an_error_of_our_own_comes_with_its_traceback_and_where_to_report_it(
 
 def test_a_metric_with_a_name_of_the_records_own_is_refused(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A metric called `iteration` would replace the iteration's number in metrics.jsonl."""
-    import toy_algorithm
-
     monkeypatch.setattr(toy_algorithm.Toy, "update", lambda self, *arguments: {"iteration": 1.0, "wall_s": 2.0})
     result = command("train", config)
     assert result.exit_code == 1

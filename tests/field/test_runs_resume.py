@@ -6,12 +6,18 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from metarl.runs import checkpoint, files
 from metarl.runs.records import METRICS, read_records
 from tests.field.conftest import command
+
+if TYPE_CHECKING:
+    from tests import toy_algorithm
+else:
+    import toy_algorithm  # the module that configurations name
 
 LONGER = ("train", "small.yaml", "training.iterations=6", "--resume")
 
@@ -108,8 +114,6 @@ def test_a_full_disk_is_named_by_its_path(config: str, monkeypatch: pytest.Monke
 
 def test_a_plug_ins_exit_ends_the_run_with_a_message_and_saves_it(config: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """sys.exit() in somebody's learner would end the command with code 0 and no word."""
-    import toy_algorithm
-
     update = toy_algorithm.Toy.update
 
     def leaving(self: toy_algorithm.Toy, *arguments: object) -> dict[str, float]:

@@ -22,7 +22,7 @@ def policy(core: Core) -> RecurrentPolicy:
     return RecurrentPolicy(17, 6, False, core, 64, 64, 0.6, 0.05)
 
 
-NETS = {
+NETS: dict[str, RecurrentPolicy | RecurrentEncoder] = {
     "gru": policy(GRU(DIM, HIDDEN)),
     "lstm": policy(LSTM(DIM, HIDDEN)),
     "transformer": policy(Transformer(DIM, HIDDEN)),

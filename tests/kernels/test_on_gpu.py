@@ -48,7 +48,9 @@ def test_outputs_and_gradients_equal_those_on_a_cpu(name):
     for device in ("cpu", "cuda"):
         placed = {n: value.to(device).requires_grad_() for n, value in params.items()}
         output = function(placed, x.to(device))
-        results.append([output, *torch.autograd.grad((output * draw(*output.shape).to(device)).sum(), placed.values())])
+        results.append(
+            [output, *torch.autograd.grad((output * draw(*output.shape).to(device)).sum(), list(placed.values()))]
+        )
     for on_cpu, on_gpu in zip(*results, strict=True):
         torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-9, atol=1e-9)
 
@@ -59,7 +61,7 @@ def test_the_tanh_perceptrons_second_derivatives_equal_those_on_a_cpu():
     for device in ("cpu", "cuda"):
         placed = {n: value.to(device).requires_grad_() for n, value in params.items()}
         output = function(placed, x.to(device))
-        first = torch.autograd.grad((output**2).sum(), placed.values(), create_graph=True)
-        results.append(torch.autograd.grad(sum((g**2).sum() for g in first), placed.values()))
+        first = torch.autograd.grad((output**2).sum(), list(placed.values()), create_graph=True)
+        results.append(torch.autograd.grad(torch.stack([(g**2).sum() for g in first]).sum(), list(placed.values())))
     for on_cpu, on_gpu in zip(*results, strict=True):
         torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-9, atol=1e-9)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from metarl.nets.mlp_policy import MLPPolicy
+from metarl.ops.distributions import Gaussian
 
 
 @pytest.mark.parametrize("discrete", [False, True])
@@ -25,6 +26,7 @@ def test_standard_deviation_never_falls_below_its_floor():
     net = MLPPolicy(2, 1, False, (), init_std=0.5, min_std=0.1)
     params = {"w0": torch.zeros(1, 2, 1), "b0": torch.zeros(1, 1), "log_std": torch.full((1, 1), -9.0)}
     distribution = net.distribution(params, torch.zeros(1, 4, 2))
+    assert isinstance(distribution, Gaussian)
     assert math.isclose(float(distribution.log_std.exp()), 0.1, rel_tol=1e-6)
     assert math.isclose(
         float(np.exp(net.log_std({"log_std": np.full((1, 1), -9.0, np.float32)})).item()), 0.1, rel_tol=1e-6

@@ -13,7 +13,7 @@ from metarl.nets.transformer import Transformer
 
 T, B, OBS, ACTIONS, ENCODED = 12, 3, 4, 2, 6
 DIM = RecurrentPolicy.encoded_dim(ENCODED)
-CORES = {
+CORES: dict[str, Core] = {
     "gru": GRU(DIM, 8),
     "lstm": LSTM(DIM, 8),
     "transformer": Transformer(DIM, 8, 2, 2),

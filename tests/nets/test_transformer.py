@@ -74,7 +74,7 @@ def test_sequence_equals_torchs_causal_encoder_with_the_same_parameters():
 def test_positions_are_sines_and_cosines_of_two_speeds():
     """M = 4: the second pair turns 10000^(2/4) = 100 times as slowly as the first."""
     expected = [
-        [0, 1, 0, 1],
+        [0.0, 1.0, 0.0, 1.0],
         [math.sin(1), math.cos(1), math.sin(0.01), math.cos(0.01)],
         [math.sin(300), math.cos(300), math.sin(3), math.cos(3)],
     ]

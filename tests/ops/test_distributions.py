@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -48,7 +49,9 @@ def test_categorical_agrees_with_torch_distributions():
 def test_fisher_product_is_the_hessian_of_the_kl_at_equality(kind):
     g = torch.Generator().manual_seed(2)
     weight = torch.rand(2, 5, generator=g, dtype=torch.float64)
-    p = gaussians()[0] if kind == "gaussian" else Categorical(torch.randn(2, 5, 3, generator=g, dtype=torch.float64))
+    p: Any = (
+        gaussians()[0] if kind == "gaussian" else Categorical(torch.randn(2, 5, 3, generator=g, dtype=torch.float64))
+    )
     tangent = type(p)(*(torch.randn(x.shape, generator=g, dtype=torch.float64) for x in p))
     running = type(p)(*(x.clone().requires_grad_() for x in p))
     kl = (weight * p.kl(running)).sum()

@@ -106,7 +106,8 @@ def test_padding_counts_for_nothing():
 
 def test_chunks_given_the_minibatchs_steps_add_up_to_it_with_their_gradients():
     mask = ragged()
-    batch, mean, log_std, values = (x.requires_grad_() if isinstance(x, Tensor) else x for x in sequences(mask))
+    batch, *outputs = sequences(mask)
+    mean, log_std, values = (x.requires_grad_() for x in outputs)
     whole, metrics = ppo_loss(Gaussian(mean, log_std), values, batch, ALL)
     parts = [
         ppo_loss(Gaussian(mean[:, r], log_std), values[:, r], rows_of(batch, r), ALL, num_steps=mask.sum())

@@ -68,7 +68,8 @@ def expected_hessian(objective: str) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.nn.functional.logsigmoid(signs * logits)
 
     def negative_return(t: torch.Tensor) -> torch.Tensor:
-        return -sum(log_probs(t, a, b).sum().exp() * reward[a, b] for a, b in reward) / 2
+        returns = [log_probs(t, a, b).sum().exp() * reward[a, b] for a, b in reward]
+        return -torch.stack(returns).sum() / 2
 
     expectation = torch.zeros(2, 2, dtype=F64)
     for a, b in itertools.product((0, 1), repeat=2):

@@ -12,6 +12,7 @@ from metarl.errors import EnvironmentFault, TrainingError
 from metarl.rollout.collect import collect_trials, env_action_map
 from metarl.rollout.types import Episodes, Extras, Round, RoundPlan, Transition, TrialPlan
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
+from tests.toy import number
 
 
 class Counter(gymnasium.Env):
@@ -21,7 +22,8 @@ class Counter(gymnasium.Env):
     action_space = gymnasium.spaces.Box(0.0, 4.0, (1,))
 
     def __init__(self, length: int, nan_at: int = -1, truncates: bool = False):
-        self.length, self.nan_at, self.truncates, self.episode, self.actions = length, nan_at, truncates, 0, []
+        self.length, self.nan_at, self.truncates, self.episode = length, nan_at, truncates, 0
+        self.actions: list[float] = []
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         self.episode, self.t = self.episode + 1, 0
@@ -40,10 +42,11 @@ class Counters(TaskDistribution):
 
     def __init__(self, nan_at: int = -1, truncates: bool = False):
         self.parameters, self.horizon = (Parameter("length", Uniform(1, 99)),), 5
-        self.options, self.made = {"nan_at": nan_at, "truncates": truncates}, []
+        self.nan_at, self.truncates = nan_at, truncates
+        self.made: list[Counter] = []
 
     def make(self, task: Task) -> gymnasium.Env:
-        self.made.append(Counter(int(task["length"]), **self.options))
+        self.made.append(Counter(int(number(task["length"])), self.nan_at, self.truncates))
         return self.made[-1]
 
 
@@ -82,9 +85,10 @@ def run(
     distribution, policy = Counters(**options), Recorder()
     tasks = [Task.of("Counters", {"length": float(length)}) for length in lengths]
     plans = (RoundPlan("support"),) * (rounds - 1) + (RoundPlan("query", adapt=False, deterministic=True),)
-    rngs = [np.random.default_rng(i) for i in range(2)]
     batch = distribution.make_batch(tasks)
-    return collect_trials(policy, {}, batch, TrialPlan(streams, 5, plans), *rngs), policy, distribution
+    plan = TrialPlan(streams, 5, plans)
+    trial = collect_trials(policy, {}, batch, plan, np.random.default_rng(0), np.random.default_rng(1))
+    return trial, policy, distribution
 
 
 def test_rewards_observations_and_padding_stand_where_they_belong():
@@ -185,7 +189,7 @@ def test_discrete_actions_reach_the_environment_in_its_own_numbers():
     assert env_action_map(gymnasium.spaces.Discrete(3, start=-1))(np.array([0, 1, 2])).tolist() == [-1, 0, 1]
 
 
-class Recurrent(Recorder):
+class Recurrent:
     """A stand-in for RL2: a hidden count per stream that lives through episode ends, with a boundary flag."""
 
     def begin_trial(self, weights: Any, num_tasks: int, num_streams: int, rng: Any) -> dict[str, np.ndarray]:

@@ -71,7 +71,7 @@ def test_every_delivered_action_lies_in_its_own_rows_space(data: Any) -> None:
     ranges = st.tuples(st.floats(-50, 49, width=32), st.floats(0.125, 50, width=32))
     pairs = data.draw(st.lists(st.lists(ranges, min_size=dims, max_size=dims), min_size=2, max_size=4))
     spaces = [
-        Box(*(np.array(side, np.float32) for side in zip(*((low, low + width) for low, width in row), strict=True)))
+        Box(np.array([low for low, _ in row], np.float32), np.array([low + width for low, width in row], np.float32))
         for row in pairs
     ]
     actions = data.draw(policy_actions((len(spaces), dims)))
@@ -133,7 +133,7 @@ def test_spaces_are_bounded_unless_stated() -> None:
     [
         (Box(-1, 1, (0,)), "the action space has no dimension"),
         (
-            Box(np.float32([-1, 0.5]), np.float32([1, 0.5])),
+            Box(np.array([-1, 0.5], np.float32), np.array([1, 0.5], np.float32)),
             r"action dimension 1 has low 0\.5 and high 0\.5",
         ),
         (Box(-1, 1, (2, 3)), "must be a flat Box vector"),

@@ -13,7 +13,7 @@ from metarl.rollout.worker import UnitRunner
 from metarl.tasks import Task
 from metarl.tasks.batch import TaskBatch
 from tests.distributed.comparison import assert_same
-from tests.toy import Fault, Point, make_units, point_policy
+from tests.toy import Fault, Point, make_units, number, point_policy
 
 WEIGHTS = point_policy().initial_weights()
 
@@ -40,8 +40,8 @@ def test_a_misbehaving_environment_is_named(fault: Fault, says: str) -> None:
 
 def test_the_one_task_that_cannot_be_built_is_found_among_several() -> None:
     unit = make_units(Point(), 1, tasks_per_unit=5)[0]
-    worst = max(unit.tasks, key=lambda task: task["goal"])
-    distribution = Point("raise_make", above=float(sorted(t["goal"] for t in unit.tasks)[-2]))
+    worst = max(unit.tasks, key=lambda task: number(task["goal"]))
+    distribution = Point("raise_make", above=sorted(number(t["goal"]) for t in unit.tasks)[-2])
     with pytest.raises(EnvironmentFault) as caught:
         UnitRunner(distribution, point_policy()).run(unit, WEIGHTS, 0)
     assert [str(task) for task in unit.tasks if str(task) in str(caught.value)] == [str(worst)]
@@ -78,8 +78,8 @@ def test_a_result_does_not_depend_on_the_units_before() -> None:
 def test_a_runner_works_on_after_a_fault() -> None:
     distribution = Point("raise", above=0.0)
     units = make_units(distribution, 12, tasks_per_unit=1)
-    bad = next(u for u in units if u.tasks[0]["goal"] > 0)
-    good = next(u for u in units if u.tasks[0]["goal"] < 0)
+    bad = next(u for u in units if number(u.tasks[0]["goal"]) > 0)
+    good = next(u for u in units if number(u.tasks[0]["goal"]) < 0)
     runner = UnitRunner(distribution, point_policy())
     with pytest.raises(EnvironmentFault):
         runner.run(bad, WEIGHTS, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -16,7 +16,7 @@ from metarl.tasks.check import check_distribution
 class Walk(gymnasium.Env):
     """A number that moves by the action; reward minus the distance to the goal; ends beyond +-2."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}
+    metadata = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, goal: float):
         self.goal = goal
@@ -62,8 +62,8 @@ class ChangesTask(Walk):
 
 class NanReward(Walk):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        obs, _, *rest = super().step(action)
-        return obs, float("nan"), *rest  # type: ignore[return-value]
+        obs, _, terminated, truncated, info = super().step(action)
+        return obs, float("nan"), terminated, truncated, info
 
 
 class WrongShape(Walk):
@@ -183,7 +183,7 @@ def test_an_action_space_that_is_neither_box_nor_discrete_is_refused() -> None:
     class Dictionary(Walk):
         def __init__(self, goal: float):
             super().__init__(goal)
-            self.action_space = gymnasium.spaces.MultiBinary(2)  # type: ignore[assignment]
+            self.action_space = gymnasium.spaces.MultiBinary(2)
 
     broken = Walks()
     broken.env = Dictionary

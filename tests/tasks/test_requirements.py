@@ -47,7 +47,7 @@ def test_a_requirement_is_met_by_what_is_installed_in_its_version() -> None:
 
 def config() -> RunConfig:
     sections = {"task_distribution": {"name": "Elsewhere"}, "training": {"iterations": 1}}
-    return RunConfig(**sections, algorithm=MAMLConfig(name="maml"))
+    return RunConfig.model_validate({**sections, "algorithm": MAMLConfig(name="maml")})
 
 
 def test_the_learner_takes_stated_spaces_and_builds_nothing() -> None:

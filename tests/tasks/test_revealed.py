@@ -110,10 +110,8 @@ def test_the_inner_columns_are_the_unwrapped_trajectory_and_the_last_the_scaled_
     inner = load_distribution(name)
     revealed = RevealedTask(inner)
     plain, wide = (family.make_batch(inner.sample("train", 4, seed=0)) for family in (inner, revealed))
-    assert (
-        wide.single_observation_space.shape[0]
-        == plain.single_observation_space.shape[0] + revealed.columns(wide.tasks).shape[1]
-    )
+    (num_plain,), (num_wide,) = plain.single_observation_space.shape or (), wide.single_observation_space.shape or ()
+    assert num_wide == num_plain + revealed.columns(wide.tasks).shape[1]
     for seed in (1, 2):  # built with the first tasks, then given others
         tasks = inner.sample("train", 4, seed=seed)
         for batch in (plain, wide):
@@ -145,7 +143,7 @@ def test_velocities_by_hand_in_make_and_make_batch_alike() -> None:
     for obs in (env.reset(seed=0)[0], env.step(np.zeros(6, np.float32))[0]):
         assert obs[-1] == -0.5
         assert env.observation_space.contains(obs)
-    assert env.task == tasks[0]
+    assert env.get_wrapper_attr("task") == tasks[0]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -27,6 +27,11 @@ from metarl.runs.records import TIMINGS, read_records
 from metarl.training.loop import Outcome, resolve_device, train
 from metarl.training.progress import SilentReporter, train_line
 from tests.run_contents import records_of
+
+if TYPE_CHECKING:
+    from tests import toy_algorithm
+else:
+    import toy_algorithm  # the module that configurations name
 
 YAML = """
 seed: 3
@@ -247,8 +252,6 @@ def test_divergence_stops_the_run_and_is_never_saved(
 def test_state_that_is_not_finite_but_not_a_weight_is_never_saved(
     tmp_path: Path, make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import toy_algorithm
-
     original = toy_algorithm.Toy.state_dict
 
     def spoiled(self: Any) -> dict[str, torch.Tensor]:
@@ -347,7 +350,6 @@ def test_a_checkpoint_of_another_algorithm_is_named(
     tmp_path: Path, make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(make_config("training.iterations=1"), tmp_path / "run", LocalExecutor)
-    import toy_algorithm
 
     def needs_more(self: Any, state: dict[str, torch.Tensor]) -> None:
         state["something else"]

@@ -11,6 +11,7 @@ import pytest
 from metarl.errors import EnvironmentFault, TaskError
 from metarl.training.precheck import precheck
 from tests.field.robots import Cart, Carts
+from tests.toy import number
 
 
 def test_a_sound_family_is_told_in_one_line(caplog) -> None:
@@ -22,7 +23,7 @@ def test_a_sound_family_is_told_in_one_line(caplog) -> None:
 
 
 def test_what_may_be_a_mistake_is_a_warning(caplog) -> None:
-    precheck(Carts(lambda task: gymnasium.wrappers.TimeLimit(Cart(task["goal"]), 3)), 60)
+    precheck(Carts(lambda task: gymnasium.wrappers.TimeLimit(Cart(number(task["goal"])), 3)), 60)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "a TimeLimit ends episodes after 3 steps" in record.getMessage()
@@ -40,7 +41,7 @@ def test_an_environment_that_never_answers_is_a_fault() -> None:
             time.sleep(3600)
 
     with pytest.raises(EnvironmentFault, match=r"checking a few environments did not end within 0\.5 s"):
-        precheck(Carts(lambda task: Hangs(task["goal"])), 0.5)
+        precheck(Carts(lambda task: Hangs(number(task["goal"]))), 0.5)
 
 
 def test_a_family_whose_requirements_are_not_installed_here_is_left_to_the_workers() -> None:

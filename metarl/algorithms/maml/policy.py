@@ -39,7 +39,7 @@ def rates_of(config: MAMLConfig, net: MLPPolicy, weights: Mapping[str, Tensor]) 
 @dataclass(frozen=True)
 class MAMLState:
     """Each task's own parameters [K, ...], the inner rates that all tasks share, and whose episodes each task adapts to
-    (None: its own; see `AdaptivePolicy.begin_trial`)."""
+    (None: its own; see `AblatablePolicy.begin_trial`)."""
 
     params: dict[str, np.ndarray]
     rates: dict[str, np.ndarray]

@@ -36,7 +36,7 @@ class PEARLState:
     belief: Belief
     z: np.ndarray  # [B, Z]
     is_stale: bool  # whether a fresh z is to be drawn before the next action
-    context_of: np.ndarray | None = None  # [K] whose evidence each task takes; see AdaptivePolicy.begin_trial
+    context_of: np.ndarray | None = None  # [K] whose evidence each task takes; see AblatablePolicy.begin_trial
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class RL2State:
     previous: np.ndarray  # [B, P + 1] last action and normalised reward
     boundary: np.ndarray  # [B, 1] 1 where the next observation is an episode's first
     running: np.ndarray  # [B] whose episode has not ended
-    context_of: np.ndarray | None = None  # [K] whose memory each task's policy reads; see AdaptivePolicy.begin_trial
+    context_of: np.ndarray | None = None  # [K] whose memory each task's policy reads; see AblatablePolicy.begin_trial
     tuned: tuple[dict[str, np.ndarray], ...] = ()  # each task's own parameters after fine-tuning
 
 
