@@ -122,7 +122,7 @@ def fit_bootstrapped_baseline(
     gamma: float,
     passes: int = 2,
 ) -> Float[Tensor, "K F"]:
-    """Weights of the state's value, from returns bootstrapped with it where time ran out: y_t = G_t + gamma^(L-t) v(o_L).
+    """Weights of the value, from returns bootstrapped with it where time ran out: y_t = G_t + gamma^(L-t) v(o_L).
 
     It starts from the constant that agrees with its own bootstrapped returns, v = sum G / sum(1 - gamma^(L-t)) (the
     1 alone where an episode terminated), and refits it `passes` times on y. The fixed point itself is not sought: with
