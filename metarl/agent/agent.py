@@ -21,7 +21,7 @@ from threadpoolctl import ThreadpoolController
 
 from metarl.agent.interface import Interface
 from metarl.agent.rounds import Recorder, episodes_of, episodes_until_adaptation, side_by_side
-from metarl.agent.saving import Saved, read_saved, require_same, write_saved
+from metarl.agent.saving import Saved, read_saved, write_saved
 from metarl.agent.status import Status
 from metarl.errors import AgentError
 from metarl.rollout import seeds
@@ -239,8 +239,7 @@ class Agent:
         """
         state = self.policy.begin_trial(self.weights, self.interface.num_rows, 1, _unused_generator())
         known = (state, self.policy, _Task, _Step, Episodes)
-        saved = read_saved(Path(path), known, self.weights)
-        require_same(saved.identity, self.identity, path)
+        saved = read_saved(Path(path), self.identity, known, self.weights)
         rng = _unused_generator()
         rng.bit_generator.state = saved.rng
         self._recorder.restore(saved.recorder)

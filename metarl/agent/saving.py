@@ -59,10 +59,10 @@ def write_saved(path: Path, saved: Saved, weights: Weights) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_saved(path: Path, known: Iterable[Any], weights: Weights) -> Saved:
+def read_saved(path: Path, identity: Mapping[str, Any], known: Iterable[Any], weights: Weights) -> Saved:
     """The inverse of `write_saved`. `known`: objects and classes whose types the file may hold.
 
-    AgentError where there is no such file, or it is not one of these.
+    AgentError where there is no such file, it is not one of these, or its agent's identity is another.
     """
     try:
         with naming(path), safe_open(str(path), framework="numpy") as file:
@@ -74,6 +74,7 @@ def read_saved(path: Path, known: Iterable[Any], weights: Weights) -> Saved:
         if content["format"] != FORMAT:
             raise AgentError(f"{path} has format {content['format']!r}; this version reads {FORMAT}")
         reader = _Reader(arrays, weights, _types_of(known), str(path))
+        require_same(reader.decode(content["identity"]), identity, path)
         return Saved(**{f.name: reader.decode(content[f.name]) for f in dataclasses.fields(Saved)})
     except FileNotFoundError:
         raise AgentError(f"{path}: there is no such file") from None

@@ -26,6 +26,10 @@ class Watched:
     rounds: list[Episodes] = field(default_factory=list)
     derived: list[dict[str, np.ndarray]] = field(default_factory=list)
 
+    def describe(self, state: Any) -> dict[str, np.ndarray]:
+        described: dict[str, np.ndarray] = self.policy.describe(state)
+        return described
+
     def begin_trial(self, *arguments: Any) -> Any:
         return self.policy.begin_trial(*arguments)
 
@@ -44,7 +48,11 @@ class Watched:
 
 
 def rollout(
-    algorithm: Algorithm, distribution: TaskDistribution, tasks: tuple[Task, ...], plan: TrialPlan, path: tuple[int, ...]
+    algorithm: Algorithm,
+    distribution: TaskDistribution,
+    tasks: tuple[Task, ...],
+    plan: TrialPlan,
+    path: tuple[int, ...],
 ) -> Watched:
     """A unit's trials, as rollout workers collect them."""
     watched = Watched(algorithm.policy)
