@@ -19,6 +19,14 @@ class CheckpointError(MetarlError):
     """A checkpoint is missing, damaged or belongs to another configuration."""
 
 
+class AgentError(MetarlError):
+    """An agent was used in the wrong order, or given what its robot's spaces or its saved state do not allow."""
+
+
+class ExportError(MetarlError):
+    """A policy cannot be exported, or its export does not act as the agent does."""
+
+
 class TrainingError(RuntimeError):
     """Training cannot go on: something in it is no longer finite; exit code 1."""
 

@@ -3,6 +3,7 @@
     training     tasks (seed, iteration)            unit (seed, 0, iteration, unit)
     evaluation   tasks (seed, 1, 1)                 unit (seed, 1, split, unit)
     task pool    the pool (seed, 0)                 an iteration's part of it (seed, 2, iteration)
+    deployment   the actions of an agent (seed, 3, 1)
     learner      an update: one integer of (seed, number of updates)
 
 NumPy pads seed sequences with zeros, so that (s, 1) and (s, 1, 0) are the same stream: paths that must differ never
@@ -46,6 +47,11 @@ def evaluation_tasks(seed: int) -> SeedPath:
 def evaluation_unit(seed: int, split: Split, unit: int) -> SeedPath:
     """The environments and actions of an evaluation's unit."""
     return (seed, 1, SPLITS.index(split), unit)
+
+
+def deployment(seed: int) -> SeedPath:
+    """The actions of an agent, over all its tasks."""
+    return (seed, 3, 1)
 
 
 def generators(path: SeedPath) -> tuple[np.random.Generator, np.random.Generator]:

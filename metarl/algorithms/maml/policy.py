@@ -38,11 +38,12 @@ def rates_of(config: MAMLConfig, net: MLPPolicy, weights: Mapping[str, Tensor]) 
 
 @dataclass(frozen=True)
 class MAMLState:
-    """Each task's own parameters [K, ...], the inner rates that all tasks share, and whose episodes each task adapts to
-    (None: its own; see `AblatablePolicy.begin_trial`)."""
+    """Each task's own parameters [K, ...], the inner rates that all tasks share, theta, from which all of them began,
+    and whose episodes each task adapts to (None: its own; see `AblatablePolicy.begin_trial`)."""
 
     params: dict[str, np.ndarray]
     rates: dict[str, np.ndarray]
+    theta: dict[str, np.ndarray]
     context_of: np.ndarray | None = None
 
 
@@ -64,7 +65,7 @@ class MAMLPolicy:
         rates = rates_of(self.config, self.net, {n: to_tensor(v) for n, v in weights.items()})
         theta = {name: weights[name] for name in rates}
         params = {name: np.repeat(value[None], num_tasks, axis=0) for name, value in theta.items()}
-        return MAMLState(params, {name: rate.numpy() for name, rate in rates.items()}, context_of)
+        return MAMLState(params, {name: rate.numpy() for name, rate in rates.items()}, theta, context_of)
 
     def act(
         self, state: MAMLState, observations: np.ndarray, rng: np.random.Generator, deterministic: bool
@@ -92,6 +93,12 @@ class MAMLPolicy:
             data = RoundTensors.of([Round.of(episodes, derived)], torch.device("cpu"))
             state = replace(state, params=self._adapted(state, data))
         return state, derived
+
+    def describe(self, state: MAMLState) -> dict[str, np.ndarray]:
+        """How far each task's parameters are from theta, |theta_i - theta| [K], and the standard deviations [K, A]."""
+        squares = [((value - state.theta[n]) ** 2).reshape(len(value), -1).sum(1) for n, value in state.params.items()]
+        change = {"parameter_change": np.sqrt(np.sum(squares, axis=0))}
+        return change if self.net.discrete else {**change, "std": np.exp(self.net.log_std(state.params))}
 
     def _adapted(self, state: MAMLState, data: RoundTensors) -> dict[str, np.ndarray]:
         """Each task's parameters after one step on its own episodes, or on those of `context_of`."""

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -132,6 +133,11 @@ class PEARL:
         explore = (*[between] * (number - 1), adapted) if number else ()
         query = RoundPlan("query", adapt=False, deterministic=settings.deterministic)
         return TrialPlan(judged_streams(c.num_streams, settings), horizon, (*explore, query), settings.context)
+
+    def deployment_plan(self, horizon: int, settings: EvaluationSettings) -> TrialPlan:
+        """As an evaluation's, but the judged episode is believed too, however often it is repeated."""
+        plan = self.evaluation_plan(horizon, settings)
+        return replace(plan, rounds=(*plan.rounds[:-1], replace(plan.rounds[-1], adapt=True)))
 
     def weights(self) -> dict[str, np.ndarray]:
         names = [name for name in self.params if name.startswith(("actor.", "encoder."))]

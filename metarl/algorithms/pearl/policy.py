@@ -102,6 +102,10 @@ class PEARLPolicy:
         derived = {"belief_mean": belief.mean.reshape(shape), "belief_var": belief.var.reshape(shape)}
         return replace(state, memory=memory, belief=belief, is_stale=True), derived
 
+    def describe(self, state: PEARLState) -> dict[str, np.ndarray]:
+        """The posterior's `mean` and `std`, and the `latent` that it acts with, [K, Z]; for one stream per task."""
+        return {"mean": state.belief.mean, "std": np.sqrt(state.belief.var), "latent": state.z}
+
 
 def prior_rounds(rounds: Sequence[Round]) -> int:
     """How many of a trial's rounds were collected with z from the prior: those up to the first one adapted to."""

@@ -15,6 +15,7 @@ from metarl.algorithms.rl2.config import FineTuning
 from metarl.algorithms.rl2.sequences import Sequences
 from metarl.algorithms.tensors import to_tensor
 from metarl.nets.recurrent_policy import Memory, Memoryless, RecurrentPolicy
+from metarl.nets.transformer import KeyValueCache
 from metarl.ops.distributions import project_log_std_
 from metarl.ops.functional_sgd import leaves, sgd
 from metarl.ops.returns import generalised_advantages, standardise
@@ -176,6 +177,23 @@ class RL2Policy:
         if adapt and self.fine_tuning:
             state = self._fine_tune(self.fine_tuning, state, episodes, derived["last_value"])
         return replace(state, boundary=_boundary(state.net, B), running=everyone), derived
+
+    @property
+    def adapts_within_episodes(self) -> bool:
+        """Whether it has a memory."""
+        return not isinstance(self.net.core, Memoryless)
+
+    def describe(self, state: RL2State) -> dict[str, np.ndarray]:
+        """The memory: `memory` [K, H] of a GRU, and `cell` beside it of an LSTM; of a transformer how many steps it
+        holds, `steps` [K]. For one stream per task."""
+        parts: dict[str, np.ndarray] = {}
+        if isinstance(state.memory, KeyValueCache):
+            parts = {"steps": state.memory.length}
+        elif isinstance(state.memory, tuple):
+            parts = dict(zip(("memory", "cell"), state.memory, strict=True))
+        elif state.memory is not None:
+            parts = {"memory": state.memory}
+        return {name: value.reshape(state.shape[0], *value.shape[1:]) for name, value in parts.items()}
 
     def _fine_tune(
         self, settings: FineTuning, state: RL2State, episodes: Episodes, last_values: np.ndarray

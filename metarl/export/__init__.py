@@ -1,0 +1,1 @@
+"""Policies as graphs that other runtimes read."""
