@@ -197,7 +197,7 @@ def test_without_a_run_the_references_are_played_on_the_same_tasks(run, monkeypa
         bandit_regret.main()
         documents.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
     of_run, alone = documents
-    assert list(of_run["regret"])[0] == "run: maml"
+    assert next(iter(of_run["regret"])) == "run: maml"
     assert alone["regret"] == {name: score for name, score in of_run["regret"].items() if name != "run: maml"}
     assert alone["tuned_c"] == of_run["tuned_c"]
 
