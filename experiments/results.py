@@ -178,9 +178,9 @@ CALLED: tuple[Callable[..., Any], ...] = (
 # --- the page ----------------------------------------------------------------------------------------
 
 
-def page() -> str:
-    """RESULTS.md as the template and the kept files give it."""
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Templates of results/, which may call CALLED; what is not there is an error."""
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "results"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -188,8 +188,13 @@ def page() -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.globals.update({function.__name__: function for function in CALLED})
-    return environment.get_template(TEMPLATE).render()
+    found.globals.update({function.__name__: function for function in CALLED})
+    return found
+
+
+def page() -> str:
+    """RESULTS.md as the template and the kept files give it."""
+    return environment().get_template(TEMPLATE).render()
 
 
 def first_difference(stands: str, given: str) -> str | None:
