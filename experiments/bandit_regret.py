@@ -17,6 +17,7 @@ The run's policy is given one stream per task: every pull that it learns from is
 Letters: K task, A arm, H pulls; s, f an arm's successes and failures.
 
     python experiments/bandit_regret.py RUN [--tasks 2000] [--seed 0]
+    python experiments/bandit_regret.py --arms 5 --pulls 100 [--tasks 2000] [--seed 0]    the references alone
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from metarl.evaluation.statistics import Interval, bootstrap_ci95, mean
 from metarl.rollout import seeds
 from metarl.rollout.local import LocalExecutor
 from metarl.runs.build import TrainedRun, load_run
-from metarl.tasks import Split
+from metarl.tasks import Split, TaskDistribution
 
 UCB_GRID = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7, 1.0, 2.0)
 NUM_RATES = 256  # of the known arm that the indices are calibrated against
@@ -177,6 +178,12 @@ def pulls_of_run(trained: TrainedRun, num_tasks: int, seed: int) -> tuple[np.nda
     return np.array(probabilities), np.concatenate(arms)
 
 
+def probabilities_of(distribution: TaskDistribution, split: Split, num_tasks: int, seed: int) -> np.ndarray:
+    """The success probabilities [K, A] of the tasks that an evaluation with this seed draws from a split."""
+    tasks = distribution.sample(split, num_tasks, seeds.evaluation_tasks(seed))
+    return np.array([task["probabilities"] for task in tasks])
+
+
 def reference_regrets(
     p: Float[np.ndarray, "K A"], num_pulls: int, seed: int, tuned_c: float
 ) -> dict[str, Float[np.ndarray, " K"]]:
@@ -216,30 +223,40 @@ def report(regrets: Mapping[str, np.ndarray], exact: float | None, about: dict[s
 
 
 def main() -> None:
-    """Load the run, play everything, print the table and the JSON line."""
+    """Load the run if there is one, play everything, print the table and the JSON line."""
     parser = argparse.ArgumentParser(description="Cumulative regret of a trained policy against bandit algorithms")
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run on Bandit; config.yaml and checkpoints/")
+    parser.add_argument(
+        "run", type=Path, nargs="?", metavar="RUN", help="a run on Bandit; config.yaml and checkpoints/"
+    )
     parser.add_argument("--tasks", type=int, default=2000)
-    parser.add_argument("--seed", type=int, help="of the tasks and of all draws [default: the run's]")
+    parser.add_argument("--arms", type=int, default=5, help="without a run")
+    parser.add_argument("--pulls", type=int, default=100, help="without a run")
+    parser.add_argument("--seed", type=int, help="of the tasks and of all draws [default: the run's, else 0]")
     arguments = parser.parse_args()
     if arguments.tasks < 1:
         parser.error("--tasks must be at least 1")
+    regrets: dict[str, Float[np.ndarray, " K"]] = {}
+    about: dict[str, Any] = {}
     try:
-        trained = load_run(arguments.run)
-        seed = trained.config.seed if arguments.seed is None else arguments.seed
-        p, arms = pulls_of_run(trained, arguments.tasks, seed)
+        if arguments.run is None:
+            seed = arguments.seed or 0
+            distribution: TaskDistribution = Bandit(arguments.arms, arguments.pulls)
+            p, num_pulls = probabilities_of(distribution, SPLIT, arguments.tasks, seed), arguments.pulls
+        else:
+            trained = load_run(arguments.run)
+            seed = trained.config.seed if arguments.seed is None else arguments.seed
+            distribution, (p, arms) = trained.distribution, pulls_of_run(trained, arguments.tasks, seed)
+            num_pulls = arms.shape[1]
+            label = f"run: {trained.config.algorithm.name}"  # type: ignore[attr-defined]
+            label += ", told the task" if distribution.reveals_task else ""
+            regrets[label] = cumulative_regret(p, arms)
+            about = {"run": str(arguments.run), "iteration": trained.checkpoint.iteration}
     except MetarlError as error:
         parser.error(str(error))
-    num_pulls, num_arms = arms.shape[1], p.shape[1]
-    label = f"run: {trained.config.algorithm.name}"  # type: ignore[attr-defined]
-    label += ", told the task" if trained.distribution.reveals_task else ""
-    regrets = {label: cumulative_regret(p, arms)}
-    tuning_tasks = trained.distribution.sample("train", arguments.tasks, seeds.evaluation_tasks(seed))
-    tuned_c = tuned_ucb(np.array([task["probabilities"] for task in tuning_tasks]), num_pulls, seed)
+    tuned_c = tuned_ucb(probabilities_of(distribution, "train", arguments.tasks, seed), num_pulls, seed)
     regrets |= reference_regrets(p, num_pulls, seed, tuned_c)
-    about = {"run": str(arguments.run), "iteration": trained.checkpoint.iteration, "seed": seed, "tuned_c": tuned_c}
-    about |= {"num_tasks": len(p), "num_arms": num_arms, "num_pulls": num_pulls}
-    report(regrets, bayes_optimal_regret(num_arms, num_pulls), about, Console())
+    about |= {"seed": seed, "tuned_c": tuned_c, "num_tasks": len(p), "num_arms": p.shape[1], "num_pulls": num_pulls}
+    report(regrets, bayes_optimal_regret(p.shape[1], num_pulls), about, Console())
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ def main() -> None:
     document = {**settings, "results": [result.record() for result in results]}
     (arguments.out / "sinusoid.json").write_text(json.dumps(document, indent=1))
     draw(results, arguments.out / "sinusoid.png")
+    print(arguments.out / "sinusoid.json")
 
 
 if __name__ == "__main__":

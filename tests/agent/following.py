@@ -105,9 +105,9 @@ def follow(
 
 def assert_same(mine: Watched, theirs: Watched) -> None:
     """Bit for bit: every transition of robots that ran, every round, and what `end_round` made of it."""
-    for a, b in zip(mine.transitions, theirs.transitions, strict=True):
+    for seen, expected in zip(mine.transitions, theirs.transitions, strict=True):
         for f in fields(Transition):
-            one, other = getattr(a, f.name)[a.running], getattr(b, f.name)[b.running]
+            one, other = getattr(seen, f.name)[seen.running], getattr(expected, f.name)[expected.running]
             np.testing.assert_array_equal(one, other, err_msg=f.name)
     for a, b in zip(mine.rounds, theirs.rounds, strict=True):
         for f in fields(Episodes):
@@ -115,8 +115,8 @@ def assert_same(mine: Watched, theirs: Watched) -> None:
                 np.testing.assert_array_equal(getattr(a, f.name), getattr(b, f.name), err_msg=f.name)
                 assert getattr(a, f.name).dtype == getattr(b, f.name).dtype
         assert_equal(a.extras, b.extras)
-    for a, b in zip(mine.derived, theirs.derived, strict=True):
-        assert_equal(a, b)
+    for derived, others in zip(mine.derived, theirs.derived, strict=True):
+        assert_equal(derived, others)
 
 
 def assert_equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:

@@ -399,7 +399,9 @@ def test_a_saved_array_keeps_its_order_in_memory_and_its_type(tmp_path: Path) ->
         before: Any = held[name]
         np.testing.assert_array_equal(state[name], before)
         assert (state[name].dtype, state[name].strides) == (before.dtype, before.strides)
-    assert torch.equal(state["tensor"], held["tensor"])
+    tensor = held["tensor"]
+    assert isinstance(tensor, torch.Tensor)
+    assert torch.equal(state["tensor"], tensor)
     assert state["nothing"] == held["nothing"]
 
 
@@ -426,9 +428,9 @@ def test_an_agent_acts_on_a_vector_of_robots_as_on_each_of_them() -> None:
         actions = together.act(obs)
         for action, agent, row in zip(actions, alone, obs, strict=True):
             np.testing.assert_allclose(agent.act(row), action, atol=1e-5)
-        obs, *answers, _ = env.step(actions)
-        together.observe(*answers, obs)
+        obs, reward, terminated, truncated, _ = env.step(actions)
+        together.observe(reward, terminated, truncated, obs)
         for i, agent in enumerate(alone):
-            agent.observe(*(answer[i] for answer in answers), obs[i])
+            agent.observe(reward[i], terminated[i], truncated[i], obs[i])
     assert isinstance(env, gymnasium.vector.VectorEnv)
     env.close()

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_algorithm_contract import EACH, POINT_GOAL, make
 
 from metarl.agent.loading import deployment_plan
 from metarl.algorithms.base import EvaluationSettings
@@ -17,6 +16,7 @@ from metarl.algorithms.registry import build_algorithm
 from metarl.rollout.policy import Spaces
 from metarl.rollout.types import TrialPlan
 from tests.agent.following import agent_for, assert_same, follow, rollout
+from tests.algorithms.test_algorithm_contract import EACH, POINT_GOAL, make
 from tests.toy import Point
 
 TASKS = POINT_GOAL.sample("test", 3, 5)

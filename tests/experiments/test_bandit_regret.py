@@ -190,6 +190,18 @@ def test_the_command_line_prints_a_table_and_the_regrets_as_its_last_line(run, m
     assert document["bayes_optimal_regret"] == bayes_optimal_regret(3, 8)
 
 
+def test_without_a_run_the_references_are_played_on_the_same_tasks(run, monkeypatch, capsys):
+    documents = []
+    for given in ([str(run)], ["--arms", "3", "--pulls", "8"]):
+        monkeypatch.setattr(sys, "argv", ["bandit_regret.py", *given, "--tasks", "40", "--seed", "3"])
+        bandit_regret.main()
+        documents.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    of_run, alone = documents
+    assert next(iter(of_run["regret"])) == "run: maml"
+    assert alone["regret"] == {name: score for name, score in of_run["regret"].items() if name != "run: maml"}
+    assert alone["tuned_c"] == of_run["tuned_c"]
+
+
 def test_a_run_on_other_tasks_is_refused(tmp_path, monkeypatch, capsys):
     text = YAML.replace("{name: Bandit, options: {num_arms: 3, horizon: 4}}", "{name: PointGoal}")
     (tmp_path / "config.yaml").write_text(text.replace("iterations: 2", "iterations: 1"))

@@ -101,7 +101,7 @@ def test_a_run_that_has_not_begun_has_no_tasks_that_it_trained_on(tmp_path):
     run = trained_run(tmp_path, SMALL_MAML, iterations=1)
     trained = load_run(run)
     object.__setattr__(trained.checkpoint, "iteration", 0)
-    with pytest.raises(ConfigError, match="has not been trained on any task yet; allowed: test, ood"):
+    with pytest.raises(ConfigError, match="has not been trained on any task yet; allowed: test, validation, ood"):
         training_tasks(trained, 5, 0)
 
 

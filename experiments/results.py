@@ -1,0 +1,225 @@
+"""Writes experiments/RESULTS.md: the text of results/RESULTS.md.jinja, every figure from the files kept beside it.
+
+    python experiments/results.py [--check]
+
+`--check` writes nothing: it ends with 0 where RESULTS.md is what the files give, with 1 and the first difference where
+it is not. The files of results/ come from `measure.py`, those of pretrained/ from training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from metarl.evaluation.statistics import seed_ci95
+
+HERE = Path(__file__).parent
+PAGE = HERE / "RESULTS.md"
+TEMPLATE = "RESULTS.md.jinja"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One file of results/: what was run, where, and what came of it."""
+
+    name: str
+    content: dict[str, Any]
+
+    @property
+    def result(self) -> Any:
+        return self.content["result"]
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """Of an evaluation: `mean`, `ci95`, `iqm`, `cvar5`, `normalised` of each round."""
+        rounds: list[dict[str, Any]] = self.result["rounds"]
+        return rounds
+
+    @property
+    def first(self) -> dict[str, Any]:
+        return self.rounds[0]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return self.rounds[-1]
+
+    @property
+    def gain(self) -> dict[str, Any]:
+        gain: dict[str, Any] = self.result["adaptation_gain"]
+        return gain
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """What training did: `iteration`, `env_steps`, `wall_s`, `seed`, `evaluations` on the way."""
+        run: dict[str, Any] = self.content["run"]
+        return run
+
+    @property
+    def source(self) -> str:
+        """`seed 1, commit 1a2b3c4, AMD EPYC with 2 processors, load average 9.4`."""
+        result, run = self.result, self.content.get("run", {})
+        seed = result.get("seed", run.get("seed")) if isinstance(result, dict) else None
+        where = f"{self.content['processor']} with {self.content['num_processors']} processors"
+        parts = [f"commit {self.content['commit']}", where, f"load average {self.content['load']}"]
+        return ", ".join(([] if seed is None else [f"seed {seed}"]) + parts)
+
+
+# --- what the template calls -------------------------------------------------------------------------
+
+
+def kept(name: str) -> Kept:
+    """The file results/NAME.json."""
+    return Kept(name, json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def checkpoint(run: str) -> dict[str, Any]:
+    """What a pretrained run's checkpoint says of its training: `iteration`, `env_steps`, `wall_s`, `seed`."""
+    (folder,) = (HERE / "pretrained" / run / "checkpoints").iterdir()
+    return {"iteration": int(folder.name), **json.loads((folder / "meta.json").read_text(encoding="utf-8"))}
+
+
+def source(*names: str) -> str:
+    """The commands of some results as a block of code, and below it where they were run."""
+    documents = [kept(name) for name in names]
+    commands = dict.fromkeys(command for document in documents for command in document.content["commands"])
+    places: dict[str, list[str]] = {}
+    for document in documents:
+        places.setdefault(document.source, []).append(document.name)
+    lines = [f"    {command}" for command in commands]
+    if len(places) == 1:
+        return "\n".join([*lines, "", f"Measured with {next(iter(places))}."])
+    each = [f"- {', '.join(names)}: {place}" for place, names in places.items()]
+    return "\n".join([*lines, "", "Measured with:", "", *each])
+
+
+def number(value: float, digits: int | None = None) -> str:
+    """`digits` decimals; by default one from 100 on none, from 10 on one, below two."""
+    if digits is None:
+        digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def interval(bounds: Sequence[float], digits: int | None = None) -> str:
+    """`[low, high]`, both with as many decimals as the larger bound asks for."""
+    if digits is None:
+        largest = max(map(abs, bounds))
+        digits = 0 if largest >= 100 else 1 if largest >= 10 else 2
+    return f"[{number(bounds[0], digits)}, {number(bounds[1], digits)}]"
+
+
+def spread(score: dict[str, Any]) -> str:
+    """`mean [low, high]` of a round or a gain."""
+    return f"{number(score['mean'])} {interval(score['ci95'])}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """`digits` significant digits."""
+    return f"{value:.{digits}g}"
+
+
+def thousands(value: float, digits: int = 3) -> str:
+    """61,300: `digits` significant digits and separators."""
+    return f"{round(value, digits - 1 - math.floor(math.log10(abs(value)))):,.0f}" if value else "0"
+
+
+def millions(value: float) -> str:
+    """12.3 M."""
+    return f"{value / 1e6:.{2 if value < 1e7 else 1}f} M"
+
+
+def share_of_expert(value: float, anchors: dict[str, float]) -> float:
+    """0: the best policy that cannot know the task; 1: the expert that knows it."""
+    return (value - anchors["task_blind"]) / (anchors["expert"] - anchors["task_blind"])
+
+
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Mean of one value per seed and its 95 % interval (Student's t)."""
+    return {"mean": sum(values) / len(values), "ci95": seed_ci95(values)}
+
+
+def published(name: str) -> dict[str, Any]:
+    """Figures of papers, with their source, from results/published.json."""
+    figures: dict[str, Any] = json.loads((HERE / "results" / "published.json").read_text(encoding="utf-8"))[name]
+    return figures
+
+
+def row(*cells: object) -> str:
+    """A row of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+CALLED: tuple[Callable[..., Any], ...] = (
+    kept,
+    checkpoint,
+    source,
+    number,
+    interval,
+    spread,
+    significant,
+    thousands,
+    millions,
+    share_of_expert,
+    over_seeds,
+    published,
+    row,
+)
+
+
+# --- the page ----------------------------------------------------------------------------------------
+
+
+def environment() -> jinja2.Environment:
+    """Templates of results/, which may call CALLED; what is not there is an error."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "results"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    found.globals.update({function.__name__: function for function in CALLED})
+    return found
+
+
+def page() -> str:
+    """RESULTS.md as the template and the kept files give it."""
+    return environment().get_template(TEMPLATE).render()
+
+
+def first_difference(stands: str, given: str) -> str | None:
+    """The first place where what stands in the page is not what the files give; None where there is none."""
+    lines = difflib.unified_diff(
+        stands.splitlines(), given.splitlines(), PAGE.name, "what the files give", "", "", 0, ""
+    )
+    found = list(lines)
+    return "\n".join(found[:2] + found[2:8]) if found else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where RESULTS.md is not this")
+    arguments = parser.parse_args()
+    given = page()
+    if not arguments.check:
+        PAGE.write_text(given, encoding="utf-8")
+        return
+    difference = first_difference(PAGE.read_text(encoding="utf-8") if PAGE.is_file() else "", given)
+    if difference is not None:
+        print(difference)
+        print("experiments/RESULTS.md is not what the kept files give: python experiments/results.py writes it")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""RESULTS.md is what the kept files give; the pretrained runs' evaluations are those that are committed with them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jinja2 import UndefinedError
+
+from tests.run_contents import EXPERIMENTS
+
+sys.path.insert(0, str(EXPERIMENTS))
+
+import measure
+import results
+
+NAMES = sorted(path.stem for path in (EXPERIMENTS / "results").glob("*.json"))
+PRETRAINED = sorted(path.name for path in (EXPERIMENTS / "pretrained").iterdir())
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["results.py", *arguments])
+    try:
+        results.main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_the_page_is_what_the_files_give(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(monkeypatch, "--check") == 0, capsys.readouterr().out
+
+
+def test_a_changed_figure_is_found_and_named_and_writing_puts_it_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = results.PAGE.read_text()
+    mean = results.spread(results.kept("half_cheetah_vel_rl2").last)
+    assert written.count(mean) == 1
+    monkeypatch.setattr(results, "PAGE", tmp_path / "RESULTS.md")
+    assert run_main(monkeypatch, "--check") == 1  # there is none
+    (tmp_path / "RESULTS.md").write_text(written.replace(mean, "-1.0 [-2.0, 0.00]"))
+    capsys.readouterr()
+    assert run_main(monkeypatch, "--check") == 1
+    said = capsys.readouterr().out
+    assert "-1.0 [-2.0, 0.00]" in said
+    assert mean in said
+    assert run_main(monkeypatch) == 0
+    assert (tmp_path / "RESULTS.md").read_text() == written
+
+
+def test_every_kept_file_is_used_and_says_how_it_was_made() -> None:
+    template = (EXPERIMENTS / "results" / results.TEMPLATE).read_text()
+    page = results.PAGE.read_text()
+    for name in NAMES:
+        content = results.kept(name).content
+        assert content["name"] == name
+        assert re.fullmatch(r"[0-9a-f]{7,}", content["commit"]), f"{name}: of no commit, but of changed files"
+        assert content["processor"]
+        for command in content["commands"]:
+            assert f"    {command}\n" in page
+        assert name in template or name.startswith("point_goal_")
+
+
+def test_a_figure_without_a_file_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError):
+        results.kept("nothing")
+    with pytest.raises(UndefinedError):
+        results.environment().from_string("{{ kept('half_cheetah_vel_rl2').result.nothing + 1 }}").render()
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_a_pretrained_run_is_judged_as_when_it_was_trained(name: str) -> None:
+    """The kept evaluation was made anew: number by number it is the one committed with the weights."""
+    then = measure.compact(json.loads((EXPERIMENTS / "pretrained" / name / "evaluation.json").read_text()))
+    now = results.kept(name).result
+    written_since = {"notes", "deterministic", "success_rates"}
+    assert {key: now[key] for key in then.keys() - written_since} == {
+        key: then[key] for key in then.keys() - written_since
+    }
+    assert results.checkpoint(name)["iteration"] == now["iteration"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(123.4, "123"), (-28.51, "-28.5"), (-6.799, "-6.80"), (0.0, "0.00"), (-0.001, "0.00")]
+)
+def test_figures_have_three_digits_or_two_decimals(value: float, text: str) -> None:
+    assert results.number(value) == text
+
+
+def test_both_bounds_have_as_many_decimals() -> None:
+    assert results.interval((-7.5, 12.04)) == "[-7.5, 12.0]"
+    assert results.interval((-0.5, 312.4)) == "[0, 312]"
+    assert results.thousands(61_283) == "61,300"
+    assert results.millions(998_000) == "1.00 M"
+
+
+def test_measuring_runs_the_commands_and_keeps_where_and_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setattr(measure, "commit", lambda: "1a2b3c4")
+    commands = ['python -c \'open("x", "w").write("4")\'', 'python -c \'print("text"); print(open("x").read())\'']
+    monkeypatch.setattr(sys, "argv", ["measure.py", "four", *commands])
+    measure.main()
+    content = json.loads((tmp_path / "four.json").read_text())
+    assert (content["result"], content["commit"], content["commands"]) == (4, "1a2b3c4", commands)
+    (tmp_path / "four.json").write_text(json.dumps({**content, "result": 5}))
+    monkeypatch.setattr(sys, "argv", ["measure.py", "four"])
+    measure.main()
+    assert json.loads((tmp_path / "four.json").read_text())["result"] == 4
+    monkeypatch.setattr(sys, "argv", ["measure.py", "five"])
+    with pytest.raises(SystemExit):
+        measure.main()
+    with pytest.raises(subprocess.CalledProcessError):
+        measure.measure("bad", ["python -c 'raise SystemExit(3)'"], None)
