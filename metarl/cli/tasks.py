@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 tasks_app = typer.Typer(help="Look at task distributions.", no_args_is_help=True)
 
-DistributionName = Annotated[str, typer.Argument(metavar="NAME_OR_module:attr")]
+DistributionName = Annotated[
+    str,
+    typer.Argument(metavar="NAME_OR_module:attr_OR_FILE.yaml", help="a YAML file: its section task_distribution"),
+]
 DistributionOptions = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="options of the distribution")
 ]
@@ -96,6 +100,12 @@ def check_tasks(name: DistributionName, options: DistributionOptions = None) -> 
 def _distribution(name: str, options: list[str] | None) -> TaskDistribution:
     from metarl.tasks import load_distribution
 
+    if name.endswith((".yaml", ".yml")):
+        from metarl.config import load_task_distribution
+        from metarl.runs.build import distribution_of
+
+        keys = [f"task_distribution.options.{option}" for option in options or ()]
+        return distribution_of(load_task_distribution(Path(name), keys))
     return load_distribution(name, **_keyword_arguments(options or []))
 
 

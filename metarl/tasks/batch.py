@@ -120,7 +120,7 @@ class EnvBatch(TaskBatch):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        seeds = _spread(seed, self.num_envs)
+        seeds = seeds_of_rows(seed, self.num_envs)
         for i in np.flatnonzero(self._reset_mask(options, self.num_envs)).tolist():
             self._obs[i] = self._envs[i].reset(seeds[i])
             self._terminated[i] = self._truncated[i] = False
@@ -172,7 +172,7 @@ class SingleTaskEnv(gymnasium.Env):
         self._batch.close()
 
 
-def _spread(seed: int | Sequence[int | None] | None, n: int) -> Sequence[int | None]:
+def seeds_of_rows(seed: int | Sequence[int | None] | None, n: int) -> Sequence[int | None]:
     """One seed per sub-environment, independent of each other, from one seed for the batch."""
     if seed is None:
         return [None] * n
