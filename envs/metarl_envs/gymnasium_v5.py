@@ -121,7 +121,7 @@ class InvertedPendulum(MujocoEquations):
 
 
 class Reacher(MujocoEquations):
-    """Reacher-v5: observation 10, reward minus the fingertip's distance to the target minus 0.1 sum a^2.
+    """Reacher-v5: observation 10, reward minus the fingertip's distance to the target minus sum a^2.
 
     Distances are those of `xpos` as the step leaves them, as in Gymnasium. Never terminates.
     """
@@ -140,7 +140,7 @@ class Reacher(MujocoEquations):
         return np.concatenate((*parts, self._distance(physics)[:, :2]), axis=1)
 
     def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: TaskParams) -> np.ndarray:
-        return -np.linalg.norm(self._distance(physics), axis=1) - 0.1 * np.square(action).sum(axis=1)
+        return -np.linalg.norm(self._distance(physics), axis=1) - np.square(action).sum(axis=1)
 
     def reset_state(
         self, rng: np.random.Generator, qpos0: np.ndarray, qvel0: np.ndarray

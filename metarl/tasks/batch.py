@@ -158,7 +158,7 @@ class SingleTaskEnv(gymnasium.Env):
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        obs, info = self._batch.reset(seed=seed, options=options)
+        obs, info = self._batch.reset(seed=[seed], options=options)  # the row's own, not one spread over rows
         return obs[0], info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:

@@ -115,7 +115,7 @@ class MujocoBatch(TaskBatch):
         low, high = model.actuator_ctrlrange.T
         action = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
         dim = family.observe(self._physics).shape[1]
-        self._body: BodyState | None = family.body.of(action, dim, n) if family.body else None
+        self._body: BodyState | None = family.body.start(action, dim, n) if family.body else None
         self.set_tasks(tasks)
         observation = gymnasium.spaces.Box(-np.inf, np.inf, (dim,), np.float64)
         self._set_spaces(observation, action, n, render_fps=round(1 / (model.opt.timestep * family.frame_skip)))

@@ -59,8 +59,12 @@ class FieldEntry(Entry):
 
 
 class EffectEntry(Entry):
-    """An effect between policy and physics. dimensions: the actions or observations that it concerns; None: all."""
+    """An effect between policy and physics. dimensions: the actions or observations that it concerns; None: all.
 
+    effect: which one, where the entry's name is another.
+    """
+
+    effect: str | None = None
     dimensions: Indices | None = None
 
 

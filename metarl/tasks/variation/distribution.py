@@ -21,16 +21,19 @@ import numpy as np
 from metarl.errors import TaskError
 from metarl.plugins import describe, nearest
 from metarl.tasks.batch import EnvBatch, TaskBatch
-from metarl.tasks.distribution import Parameter, TaskDistribution
+from metarl.tasks.distribution import Parameter
 from metarl.tasks.model_file import load_model
 from metarl.tasks.mujoco import MujocoBatch, MujocoEquations, MujocoTaskDistribution
-from metarl.tasks.physics import Physics
+from metarl.tasks.physics import Physics, make_physics
 from metarl.tasks.task import Task, TaskParams
+from metarl.tasks.variation.body import Body
 from metarl.tasks.variation.description import FieldEntry, entries_of, parameters_of
 from metarl.tasks.variation.equations import FunctionEquations, equations_of, function_of, registered_equations
 from metarl.tasks.variation.fields import FieldChange, change_of, changed_fields, prepare, write_fields_of
+from metarl.tasks.variation.schedules import Scheduled, scheduled_of
 from metarl.tasks.variation.single import SingleModel
 from metarl.tasks.variation.validity import require_physical, require_valid
+from metarl.tasks.variation.wrapper import BodyEnv
 
 Path_ = Literal["auto", "native", "gymnasium"]
 Function = str | Callable[..., np.ndarray]
@@ -83,14 +86,16 @@ class MujocoVariation(MujocoTaskDistribution):
                 self.env_options["xml_file"] = str(self.xml)
         self._equations = self._find_equations(path, reset_noise, frame_skip)
         self._model = self._base_model()
-        entries = entries_of(vary, FieldEntry, "vary")
-        self._resolve(entries)
+        self.body = Body.of(effects or {})
+        self._resolve(entries_of(vary, FieldEntry, "vary"))
         if not self.parameters:
             raise TaskError(f"{self.name}: nothing varies; name at least one entry of `vary` or `effects`")
 
     def _resolve(self, entries: Mapping[str, FieldEntry]) -> None:
-        """The changes and parameters of `vary` on this model."""
-        changes, parameters = [], []
+        """The changes and parameters of `vary` on this model, and those of the body behind them."""
+        changes: list[FieldChange] = []
+        parameters: list[Parameter] = []
+        scheduled: list[Scheduled] = []
         for name, entry in entries.items():
             where = f"vary.{name}"
             if entry.field is None:
@@ -102,9 +107,23 @@ class MujocoVariation(MujocoTaskDistribution):
             require_valid(change, made[0], self._model)
             changes.append(change)
             parameters += made
+            scheduled += scheduled_of(entry, made[0], change.neutral)
         prepare(self._model, changes)
-        self.changes: tuple[FieldChange, ...] = tuple(changes)
-        self.parameters: tuple[Parameter, ...] = tuple(parameters)
+        live = {address.field for change in changes if change.is_scheduled for address in change.addresses}
+        self.changes = tuple(changes)
+        self._live_changes = tuple(c for c in changes if any(address.field in live for address in c.addresses))
+        assert self.body is not None
+        self.parameters = (*parameters, *self.body.parameters)
+        self.body = self.body.with_scheduled(scheduled) if self.body.declared or scheduled else None
+        _require_names(self.parameters)
+        if self.body is not None and self._equations is not None:
+            self._require_fitting(self.body)
+
+    def _require_fitting(self, body: Body) -> None:
+        """TaskError where an effect does not fit the robot's spaces."""
+        low, high = self._model.actuator_ctrlrange.T.astype(np.float32)
+        physics = make_physics(self._model, 1, self.data_fields, 1, "mujoco")
+        body.start(gymnasium.spaces.Box(low, high, dtype=np.float32), self.observe(physics).shape[1], 1)
 
     def _require_plain(self, name: str, entry: FieldEntry) -> None:
         """TaskError where a parameter without a field is seen by no reward function."""
@@ -207,8 +226,11 @@ class MujocoVariation(MujocoTaskDistribution):
 
     def edit(self, physics: Any, params: TaskParams) -> None:
         """Write the tasks' values of all fields into `physics`, each from the base model's."""
-        arrays = changed_fields(self.changes, self._model, physics.num_sims, params)
-        write_fields_of(physics, arrays)
+        write_fields_of(physics, changed_fields(self.changes, self._model, physics.num_sims, params))
+
+    def edit_live(self, physics: Any, params: TaskParams) -> None:
+        """The same for the fields that change in mid-episode, and what else concerns these."""
+        write_fields_of(physics, changed_fields(self._live_changes, self._model, physics.num_sims, params))
 
     # --- environments ----------------------------------------------------------------------------
 
@@ -223,7 +245,15 @@ class MujocoVariation(MujocoTaskDistribution):
         self._require_physical([task], params)
         self.edit(physics, params)
         physics.commit()
-        return gymnasium.wrappers.TransformAction(env, lambda a: np.asarray(a, dtype=np.float64), env.action_space)
+        plain = gymnasium.wrappers.TransformAction(env, lambda a: np.asarray(a, dtype=np.float64), env.action_space)
+        if self.body is None:
+            return plain
+
+        def edit(values: TaskParams) -> None:
+            self.edit_live(physics, values)
+            physics.write()
+
+        return BodyEnv(plain, self.body, task, edit if self._live_changes else None)
 
     def make_batch(self, tasks: Sequence[Task]) -> TaskBatch:
         if self._equations is None:
@@ -231,6 +261,7 @@ class MujocoVariation(MujocoTaskDistribution):
         return _Batch(self, tasks)
 
     def _require_physical(self, tasks: Sequence[Task], params: TaskParams) -> None:
+        """TaskError where the entries together make a model unphysical."""
         arrays = changed_fields(self.changes, self._model, len(tasks), params)
         require_physical(arrays, self._model, tasks)
 
@@ -244,9 +275,11 @@ class _Batch(MujocoBatch):
         family._require_physical(tasks, self._params)
 
 
-def unvaried(distribution: TaskDistribution) -> TaskDistribution | None:
-    """The same environments with nothing varied, for comparisons of speed; None where there are none."""
-    return None
+def _require_names(parameters: Sequence[Parameter]) -> None:
+    names = [parameter.name for parameter in parameters]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise TaskError(f"{', '.join(twice)}: named both in vary and in effects; names must differ")
 
 
 def _named(*functions: Function | None) -> list[tuple[Function | None, str]]:

@@ -89,7 +89,7 @@ def equations_of(env_id: str) -> MujocoEquations | None:
     return made
 
 
-def function_of(target: str, where: str) -> Callable[..., np.ndarray]:
+def function_of(target: object, where: str) -> Callable[..., np.ndarray]:
     """The function that `module:attr` names; TaskError where it is none."""
     if not isinstance(target, str):
         if callable(target):

@@ -373,7 +373,7 @@ def _changed(before: np.ndarray, entry: FieldEntry, value: np.ndarray, address: 
     elif entry.mode == "add":
         after = before + operand
     else:
-        after = np.broadcast_to(operand, before.shape).copy()
+        after = np.where(np.isnan(operand), before, operand)  # NaN: before the step from which it holds
     if entry.columns is None or before.ndim == 2:
         return after
     kept = before.copy()
