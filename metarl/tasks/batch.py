@@ -106,6 +106,11 @@ class EnvBatch(TaskBatch):
     def action_spaces(self) -> tuple[gymnasium.Space, ...]:
         return self._action_spaces
 
+    @property
+    def environments(self) -> tuple[gymnasium.Env, ...]:
+        """The environments, as they were made."""
+        return tuple(env.env for env in self._envs)
+
     def _require_different_environments(self) -> None:
         holders: dict[int, Task] = {}
         for env in self._envs:

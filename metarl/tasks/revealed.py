@@ -68,6 +68,9 @@ class RevealedTask(TaskDistribution):
     def anchors(self) -> Anchors:
         return self.inner.anchors
 
+    def change_step(self, task: Task) -> float | None:
+        return self.inner.change_step(task)
+
     def task(self, **values: Value) -> Task:
         return self.inner.task(**values)
 

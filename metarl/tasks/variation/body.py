@@ -15,6 +15,7 @@ from gymnasium.spaces import Box, Discrete
 
 from metarl.errors import TaskError
 from metarl.plugins import nearest
+from metarl.tasks.changes import change_steps
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.priors import ends_of
 from metarl.tasks.task import Task
@@ -164,11 +165,18 @@ class BodyState:
         """The actions [n, A] (or [n] discrete ones) that reach the physics, in the action space's own numbers."""
         if not self._steps["action"]:
             return actions
-        rows = self._all if running is None else np.flatnonzero(running)
+        if running is None:
+            return self._arrived(actions, self._all)
+        rows, arrived = np.flatnonzero(running), actions.copy()
+        arrived[rows] = self._arrived(actions[rows], rows)
+        return arrived
+
+    def _arrived(self, actions: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The actions [m, A] or [m] of the rows that reach the physics."""
         if self._is_discrete:
-            delayed = self._through("action", actions[:, None].astype(np.float64), rows)
+            delayed = self._through("action", actions[:, None], rows)
             return np.rint(delayed[:, 0]).astype(actions.dtype)
-        limited = np.clip(actions, self._low, self._high).astype(np.float64)
+        limited = np.clip(actions, self._low, self._high)
         arrived = np.clip(self._through("action", limited, rows), self._low, self._high)
         if self._dtype.kind != "f":
             arrived = np.rint(arrived)
@@ -176,22 +184,21 @@ class BodyState:
 
     def observe(self, observations: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         """What is seen of `observations` [n, O]; rows that are not masked (None: all are) keep what was seen before."""
-        rows = self._all if mask is None else np.flatnonzero(mask)
-        self._seen[rows] = self._through("observation", observations, rows)[rows]
-        return self._seen.copy()
+        if mask is None:
+            self._seen = self._through("observation", observations, self._all)
+        else:
+            rows = np.flatnonzero(mask)
+            seen = self._seen.copy()
+            seen[rows] = self._through("observation", observations[rows], rows)
+            self._seen = seen
+        return self._seen
 
     def _through(self, side: Side, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """`values` with those of the rows after all effects of a side."""
-        if not self._steps[side]:
-            return values
-        x = np.array(values[rows], dtype=np.float64)
+        """`values` [m, W] of the rows after all effects of a side."""
+        x = np.array(values, dtype=np.float64)
         for step in self._steps[side]:
             x = step.effect(x, self.values[step.name][rows], rows, step.random(self._noise, rows))
-        if len(rows) == len(values):
-            return x
-        changed = np.array(values, dtype=np.float64)
-        changed[rows] = x
-        return changed
+        return x
 
 
 @dataclass(frozen=True)
@@ -238,6 +245,14 @@ def _schedules(body: Body) -> list[Scheduled]:
         for declared in body.declared
         for scheduled in scheduled_of(declared.entry, declared.parameters[0], declared.effect.neutral)
     ]
+
+
+def first_change(body: Body | None, task: Task) -> float | None:
+    """The first step at which a value of `task` begins to hold that is not neutral; None where there is none."""
+    scheduled = [] if body is None else [*body.scheduled, *_schedules(body)]
+    steps = change_steps(task)
+    real = [steps[s.name] for s in scheduled if s.name in steps and task[s.name] != s.neutral]
+    return min((step for step in real if step > 0), default=None)
 
 
 def _action_channel(space: Any, num_rows: int) -> Channel:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from metarl.errors import TaskError
 from metarl.plugins import nearest
+from metarl.tasks.changes import AT_STEP
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.priors import Choice, InDisc, LogUniform, Mixture, Prior, Uniform, ends_of
 from metarl.tasks.task import Value
@@ -181,7 +182,7 @@ def parameters_of(name: str, entry: Entry, where: str, size: int | None, unit: s
         _require_outside(prior, ood, f"{where}.ood")
     value = Parameter(name, prior, entry.unit or unit, test=test, ood=ood)
     step = _step_prior(entry, where)
-    return (value,) if step is None else (value, Parameter(f"{name}.at_step", step, "step"))
+    return (value,) if step is None else (value, Parameter(name + AT_STEP, step, "step"))
 
 
 def _require_outside(prior: Prior, ood: Prior, where: str) -> None:

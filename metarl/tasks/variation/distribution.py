@@ -24,13 +24,13 @@ from metarl.tasks.batch import EnvBatch, TaskBatch
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.model_file import load_model
 from metarl.tasks.mujoco import MujocoBatch, MujocoEquations, MujocoTaskDistribution
-from metarl.tasks.physics import Physics, make_physics
+from metarl.tasks.physics import Physics, make_physics, owner_of
 from metarl.tasks.task import Task, TaskParams
-from metarl.tasks.variation.body import Body
+from metarl.tasks.variation.body import Body, first_change
 from metarl.tasks.variation.description import FieldEntry, entries_of, parameters_of
 from metarl.tasks.variation.equations import FunctionEquations, equations_of, function_of, registered_equations
 from metarl.tasks.variation.fields import FieldChange, change_of, changed_fields, prepare, write_fields_of
-from metarl.tasks.variation.schedules import Scheduled, scheduled_of
+from metarl.tasks.variation.schedules import Schedule, Scheduled, scheduled_of
 from metarl.tasks.variation.single import SingleModel
 from metarl.tasks.variation.validity import require_physical, require_valid
 from metarl.tasks.variation.wrapper import BodyEnv
@@ -232,6 +232,41 @@ class MujocoVariation(MujocoTaskDistribution):
         """The same for the fields that change in mid-episode, and what else concerns these."""
         write_fields_of(physics, changed_fields(self._live_changes, self._model, physics.num_sims, params))
 
+    def change_step(self, task: Task) -> float | None:
+        """The first step at which a value begins to hold that differs from the unvaried robot's."""
+        return first_change(self.body, task)
+
+    # --- what checks ask -------------------------------------------------------------------------
+
+    @property
+    def path_taken(self) -> str:
+        """Which path tasks are simulated on, in words."""
+        return "native path" if self._equations is not None else f"Gymnasium path: gymnasium.make({self.env_id!r})"
+
+    def expected_fields(self, tasks: Sequence[Task]) -> dict[str, np.ndarray]:
+        """The values [n, ...] that fields of the tasks' models must have at the start of an episode."""
+        schedule = Schedule([] if self.body is None else self.body.scheduled)
+        schedule.set_tasks(tasks, _params(tasks))
+        return changed_fields(self.changes, self._model, len(tasks), schedule.values)
+
+    def fields_in(self, batch: TaskBatch) -> dict[str, np.ndarray]:
+        """The values that the models of a batch of this distribution do have, in the same layout."""
+        names = changed_fields(self.changes, self._model, 1, _params(self.sample("train", 1, 0)))
+        if isinstance(batch, MujocoBatch):
+            found = {name: batch.physics.field(name) for name in names}
+        else:
+            assert isinstance(batch, EnvBatch)
+            unwrapped: list[Any] = [env.unwrapped for env in batch.environments]
+            models = [env.model for env in unwrapped]
+            found = {name: np.stack([getattr(owner_of(model, name), name) for model in models]) for name in names}
+        return {name: values.reshape(len(values), *names[name].shape[1:]) for name, values in found.items()}
+
+    def unvaried(self) -> MujocoVariation:
+        """The same tasks with nothing varied, for comparisons of speed."""
+        plain = copy.copy(self)
+        plain.changes, plain._live_changes, plain.body, plain.edits_model = (), (), None, False
+        return plain
+
     # --- environments ----------------------------------------------------------------------------
 
     def make(self, task: Task, render_mode: str | None = None) -> gymnasium.Env:
@@ -241,7 +276,7 @@ class MujocoVariation(MujocoTaskDistribution):
         live: Any = env.unwrapped
         prepare(live.model, self.changes)
         physics = SingleModel(live.model)
-        params = {name: np.array([value], dtype=np.float64) for name, value in task.items}
+        params = _params([task])
         self._require_physical([task], params)
         self.edit(physics, params)
         physics.commit()
@@ -273,6 +308,11 @@ class _Batch(MujocoBatch):
         super().set_tasks(tasks)
         family: Any = self._family
         family._require_physical(tasks, self._params)
+
+
+def _params(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
+    """The values of tasks by name, [n] or [n, size]."""
+    return {name: np.array([task[name] for task in tasks], dtype=np.float64) for name, _ in tasks[0].items}
 
 
 def _require_names(parameters: Sequence[Parameter]) -> None:

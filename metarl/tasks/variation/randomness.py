@@ -23,7 +23,8 @@ class RowNoise:
         self._seeds: list[int | None] = [None] * n
         self._episodes = [0] * n
         self._paths: list[tuple[int, int, int]] = [(0, 0, 0)] * n
-        self._streams: dict[int, tuple[np.random.Generator, ...]] = {}
+        self._streams: dict[int, np.random.Generator] = {}
+        self._redraws: dict[int, np.random.Generator] = {}
 
     def reset(self, rows: np.ndarray, seeds: Sequence[int | None], fingerprints: Sequence[int]) -> None:
         """Begin an episode of the rows, from new seeds or, where a seed is None, the next one of the seed before."""
@@ -37,6 +38,7 @@ class RowNoise:
                 seed = self._seeds[i] = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
             self._paths[i] = (seed, self._episodes[i], fingerprints[i])
             self._streams.pop(i, None)
+            self._redraws.pop(i, None)
         self._count[rows] = 0
         self.advance(rows)
 
@@ -46,16 +48,23 @@ class RowNoise:
             return
         place = self._count[rows] % _BLOCK
         for i in rows[place == 0].tolist():
-            normals, uniforms, _ = self.streams(i)
-            self._normals[i] = normals.standard_normal(self._normals.shape[1:])
-            self._uniforms[i] = uniforms.random(self._uniforms.shape[1:])
+            stream = self._stream(i)
+            if self.normal.shape[1]:
+                self._normals[i] = stream.standard_normal(self._normals.shape[1:])
+            if self.uniform.shape[1]:
+                self._uniforms[i] = stream.random(self._uniforms.shape[1:])
         self.normal[rows] = self._normals[rows, place]
         self.uniform[rows] = self._uniforms[rows, place]
         self._count[rows] += 1
 
-    def streams(self, i: int) -> tuple[np.random.Generator, ...]:
-        """A row's generators in this episode: of normals, of uniforms, and of values that are drawn anew."""
+    def _stream(self, i: int) -> np.random.Generator:
         if i not in self._streams:
-            children = np.random.SeedSequence(self._paths[i]).spawn(3)
-            self._streams[i] = tuple(np.random.Generator(np.random.Philox(child)) for child in children)
+            self._streams[i] = np.random.Generator(np.random.Philox(np.random.SeedSequence(self._paths[i])))
         return self._streams[i]
+
+    def redraws(self, i: int) -> np.random.Generator:
+        """A row's generator of values that are drawn anew in this episode."""
+        if i not in self._redraws:
+            path = np.random.SeedSequence(self._paths[i], spawn_key=(1,))
+            self._redraws[i] = np.random.Generator(np.random.Philox(path))
+        return self._redraws[i]

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from metarl.tasks.changes import AT_STEP
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.task import Task
 from metarl.tasks.variation.description import Entry
 from metarl.tasks.variation.randomness import RowNoise
-
-AT_STEP = ".at_step"
 
 
 @dataclass(frozen=True)
@@ -103,4 +102,4 @@ class Schedule:
         parameter = s.parameter
         value = self._tasks[row][s.name]
         priors = [p for p in (parameter.prior, parameter.test, parameter.ood) if p is not None and p.contains(value)]
-        return np.asarray((priors or [parameter.prior])[0].sample(noise.streams(row)[2]))
+        return np.asarray((priors or [parameter.prior])[0].sample(noise.redraws(row)))
