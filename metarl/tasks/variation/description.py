@@ -7,7 +7,7 @@ Every mistake is a TaskError naming the entry, the key, the value and what is al
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -191,6 +191,20 @@ def _require_outside(prior: Prior, ood: Prior, where: str) -> None:
     drawn: list[Value] = [ood.sample(rng) for _ in range(100)]
     if all(prior.contains(value) for value in drawn):
         raise TaskError(f"{where} = {ood} lies inside the training range {prior}: it must reach outside of it")
+
+
+def require_within(parameters: Sequence[Parameter], horizon: int) -> None:
+    """TaskError where names are used twice, or where a change can only come after the end of an episode."""
+    names = [parameter.name for parameter in parameters]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise TaskError(f"{', '.join(twice)}: named both in vary and in effects; names must differ")
+    for parameter in parameters:
+        if parameter.name.endswith(AT_STEP) and ends_of(parameter.prior)[0].min() >= horizon:
+            raise TaskError(
+                f"{parameter.name} = {parameter.prior}: the change never happens: the horizon is {horizon} steps; make it "
+                "longer, or the step smaller"
+            )
 
 
 def _step_prior(entry: Entry, where: str) -> Prior | None:

@@ -27,7 +27,7 @@ from metarl.tasks.mujoco import MujocoBatch, MujocoEquations, MujocoTaskDistribu
 from metarl.tasks.physics import Physics, make_physics, owner_of
 from metarl.tasks.task import Task, TaskParams
 from metarl.tasks.variation.body import Body, first_change
-from metarl.tasks.variation.description import FieldEntry, entries_of, parameters_of
+from metarl.tasks.variation.description import FieldEntry, entries_of, parameters_of, require_within
 from metarl.tasks.variation.equations import FunctionEquations, equations_of, function_of, registered_equations
 from metarl.tasks.variation.fields import FieldChange, change_of, changed_fields, prepare, write_fields_of
 from metarl.tasks.variation.schedules import Schedule, Scheduled, scheduled_of
@@ -115,7 +115,7 @@ class MujocoVariation(MujocoTaskDistribution):
         assert self.body is not None
         self.parameters = (*parameters, *self.body.parameters)
         self.body = self.body.with_scheduled(scheduled) if self.body.declared or scheduled else None
-        _require_names(self.parameters)
+        require_within(self.parameters, self.horizon)
         if self.body is not None and self._equations is not None:
             self._require_fitting(self.body)
 
@@ -313,13 +313,6 @@ class _Batch(MujocoBatch):
 def _params(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
     """The values of tasks by name, [n] or [n, size]."""
     return {name: np.array([task[name] for task in tasks], dtype=np.float64) for name, _ in tasks[0].items}
-
-
-def _require_names(parameters: Sequence[Parameter]) -> None:
-    names = [parameter.name for parameter in parameters]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise TaskError(f"{', '.join(twice)}: named both in vary and in effects; names must differ")
 
 
 def _named(*functions: Function | None) -> list[tuple[Function | None, str]]:
