@@ -129,7 +129,7 @@ MUJOCO: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "nothing to vary": ({"env": "Hopper-v5"}, "nothing varies; name at least one entry"),
     "neither env nor model": ({"vary": {}}, "needs env (a Gymnasium id such as Hopper-v5) or model"),
-    "an unknown option": ({**vary(), "envv": 1}, "do not fit: no option envv; there are: env, model, vary"),
+    "an unknown option": ({**vary(), "envv": 1}, "unexpected keyword argument 'envv'; there are: env, model"),
     "a horizon of 0": ({**vary(), "horizon": 0}, "horizon must be at least 1, got 0"),
     "a section that is a list": ({"env": "Hopper-v5", "vary": [1]}, "vary = [1]: must be a section of names"),
     "a reward of one number": ({**LINK, "reward": "my_plugin:one_number"}, "gave an array of shape () for"),

@@ -202,8 +202,8 @@ def require_within(parameters: Sequence[Parameter], horizon: int) -> None:
     for parameter in parameters:
         if parameter.name.endswith(AT_STEP) and ends_of(parameter.prior)[0].min() >= horizon:
             raise TaskError(
-                f"{parameter.name} = {parameter.prior}: the change never happens: the horizon is {horizon} steps; make it "
-                "longer, or the step smaller"
+                f"{parameter.name} = {parameter.prior}: the change never happens: the horizon is {horizon} steps; make "
+                "it longer, or the step smaller"
             )
 
 
