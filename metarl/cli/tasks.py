@@ -79,13 +79,40 @@ def sample_tasks(
             typer.echo(str(task))
 
 
+@tasks_app.command("new")
+def new_tasks(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="of the folder and of the module in it")],
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL.xml_OR_GYM_ID", help="[default: a two-joint arm]")
+    ] = None,
+) -> None:
+    """Write a folder with a robot of your own to start from: YAML, model, reward and test."""
+    with exit_codes():
+        from metarl.tasks.variation.skeleton import skeleton
+
+        folder = Path(name)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise TaskError(f"tasks new: {folder} exists and is not empty; choose another name")
+        files = skeleton(folder.name, source)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
+            (folder / file).write_text(text, encoding="utf-8")
+            typer.echo(str(folder / file))
+        typer.echo(f"next: cd {folder} && metarl tasks check {folder.name}.yaml")
+
+
 @tasks_app.command("check")
-def check_tasks(name: DistributionName, options: DistributionOptions = None) -> None:
+def check_tasks(
+    name: DistributionName,
+    options: DistributionOptions = None,
+    sheet: Annotated[Path | None, typer.Option(help="write a picture of sampled variants into this file")] = None,
+) -> None:
     """Check that a task distribution of your own keeps the contract."""
     with exit_codes():
         from metarl.tasks.check import check_distribution
 
-        results = check_distribution(_distribution(name, options))
+        distribution = _distribution(name, options)
+        results = check_distribution(distribution)
         for result in results:
             typer.echo(f"{'ok' if result.passed else 'FAILED':<7} {result.name}")
             if not result.passed:
@@ -95,6 +122,11 @@ def check_tasks(name: DistributionName, options: DistributionOptions = None) -> 
         failed = sum(not result.passed for result in results)
         if failed:
             raise TaskError(f"{name}: {failed} of {len(results)} checks failed")
+        if sheet is not None:
+            from metarl.report.contact_sheet import contact_sheet
+
+            tasks = contact_sheet(distribution, sheet)
+            typer.echo(f"{sheet}: {len(tasks)} variants")
 
 
 def _distribution(name: str, options: list[str] | None) -> TaskDistribution:
