@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any
-
-import numpy as np
 
 from metarl.tasks import Anchors, LogUniform, Mixture, Parameter, Prior, TaskParams
 from metarl.tasks.mujoco import MujocoTaskDistribution
 from metarl.tasks.physics import Physics
+from metarl_envs.gymnasium_v5 import Hopper, Walker2d
 
 
 class _RandParams(MujocoTaskDistribution):
@@ -21,7 +19,6 @@ class _RandParams(MujocoTaskDistribution):
     limit forces fit the changed body. Model, frame skip and termination are those of Gymnasium's v5.
     """
 
-    frame_skip = 4
     edits_model = True
 
     def __init__(self, **kwargs: Any):
@@ -41,27 +38,8 @@ class _RandParams(MujocoTaskDistribution):
         physics.field("geom_friction")[:] = model.geom_friction * params["geom_friction"].reshape(n, -1, 3)
         physics.field("dof_damping")[:] = model.dof_damping * params["dof_damping"]
 
-    def observe(self, physics: Physics) -> np.ndarray:
-        return np.concatenate((physics.qpos[:, 1:], np.clip(physics.qvel, -10.0, 10.0)), axis=1)
 
-    def reward(self, physics: Physics, before: np.ndarray, action: np.ndarray, params: TaskParams) -> np.ndarray:
-        velocity = (physics.qpos[:, 0] - before) / (physics.model.opt.timestep * self.frame_skip)
-        return velocity + self.is_healthy(physics) - 1e-3 * np.square(action).sum(axis=1)
-
-    def terminated(self, physics: Physics) -> np.ndarray:
-        return ~self.is_healthy(physics)
-
-    @abstractmethod
-    def is_healthy(self, physics: Physics) -> np.ndarray:
-        """Whether each robot stands [n], as Gymnasium's v5 defines it."""
-
-    def reset_state(
-        self, rng: np.random.Generator, qpos0: np.ndarray, qvel0: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return qpos0 + rng.uniform(-0.005, 0.005, qpos0.shape), qvel0 + rng.uniform(-0.005, 0.005, qvel0.shape)
-
-
-class Walker2dRandParams(_RandParams):
+class Walker2dRandParams(_RandParams, Walker2d):
     """Walker2d with random dynamics. Healthy: height in (0.8, 2), angle in (-1, 1). Observation 17.
 
     Shows little about adaptation: one policy that cannot know the task does about as well here as published
@@ -70,7 +48,6 @@ class Walker2dRandParams(_RandParams):
 
     name = "Walker2dRandParams"
     version = 1
-    xml = "walker2d_v5.xml"
 
     @property
     def anchors(self) -> Anchors:
@@ -81,12 +58,8 @@ class Walker2dRandParams(_RandParams):
         )
         return Anchors(85.7 if self.horizon == 200 else None, source=source)
 
-    def is_healthy(self, physics: Physics) -> np.ndarray:
-        z, angle = physics.qpos[:, 1], physics.qpos[:, 2]
-        return (z > 0.8) & (z < 2.0) & (angle > -1.0) & (angle < 1.0)
 
-
-class HopperRandParams(_RandParams):
+class HopperRandParams(_RandParams, Hopper):
     """Hopper with random dynamics. Healthy: height above 0.7, angle in (-0.2, 0.2), all else in (-100, 100).
 
     Observation 11.
@@ -94,17 +67,11 @@ class HopperRandParams(_RandParams):
 
     name = "HopperRandParams"
     version = 1
-    xml = "hopper.xml"
 
     @property
     def anchors(self) -> Anchors:
         source = "nothing: measured, H=200, 500 test tasks of seed 0, standard error 1.9"
         return Anchors(142.4 if self.horizon == 200 else None, source=source)
-
-    def is_healthy(self, physics: Physics) -> np.ndarray:
-        z, angle = physics.qpos[:, 1], physics.qpos[:, 2]
-        in_range = (np.abs(physics.qpos[:, 2:]) < 100).all(axis=1) & (np.abs(physics.qvel) < 100).all(axis=1)
-        return in_range & (z > 0.7) & (np.abs(angle) < 0.2)
 
 
 def _multipliers(field: str, base: float, size: int) -> Parameter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 tasks_app = typer.Typer(help="Look at task distributions.", no_args_is_help=True)
 
-DistributionName = Annotated[str, typer.Argument(metavar="NAME_OR_module:attr")]
+DistributionName = Annotated[
+    str,
+    typer.Argument(metavar="NAME_OR_module:attr_OR_FILE.yaml", help="a YAML file: its section task_distribution"),
+]
 DistributionOptions = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="options of the distribution")
 ]
@@ -78,13 +82,40 @@ def sample_tasks(
             typer.echo(str(task))
 
 
+@tasks_app.command("new")
+def new_tasks(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="of the folder and of the module in it")],
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL.xml_OR_GYM_ID", help="[default: a two-joint arm]")
+    ] = None,
+) -> None:
+    """Write a folder with a robot of your own to start from: YAML, model, reward and test."""
+    with exit_codes():
+        from metarl.tasks.variation.skeleton import skeleton
+
+        folder = Path(name)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise TaskError(f"tasks new: {folder} exists and is not empty; choose another name")
+        files = skeleton(folder.name, source)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
+            (folder / file).write_text(text, encoding="utf-8")
+            typer.echo(str(folder / file))
+        typer.echo(f"next: cd {folder} && metarl tasks check {folder.name}.yaml")
+
+
 @tasks_app.command("check")
-def check_tasks(name: DistributionName, options: DistributionOptions = None) -> None:
+def check_tasks(
+    name: DistributionName,
+    options: DistributionOptions = None,
+    sheet: Annotated[Path | None, typer.Option(help="write a picture of sampled variants into this file")] = None,
+) -> None:
     """Check that a task distribution of your own keeps the contract."""
     with exit_codes():
         from metarl.tasks.check import check_distribution
 
-        results = check_distribution(_distribution(name, options))
+        distribution = _distribution(name, options)
+        results = check_distribution(distribution)
         for result in results:
             typer.echo(f"{'ok' if result.passed else 'FAILED':<7} {result.name}")
             if not result.passed:
@@ -94,11 +125,22 @@ def check_tasks(name: DistributionName, options: DistributionOptions = None) -> 
         failed = sum(not result.passed for result in results)
         if failed:
             raise TaskError(f"{name}: {failed} of {len(results)} checks failed")
+        if sheet is not None:
+            from metarl.report.contact_sheet import contact_sheet
+
+            tasks = contact_sheet(distribution, sheet)
+            typer.echo(f"{sheet}: {len(tasks)} variants")
 
 
 def _distribution(name: str, options: list[str] | None) -> TaskDistribution:
     from metarl.tasks import load_distribution
 
+    if name.endswith((".yaml", ".yml")):
+        from metarl.config import load_task_distribution
+        from metarl.runs.build import distribution_of
+
+        keys = [f"task_distribution.options.{option}" for option in options or ()]
+        return distribution_of(load_task_distribution(Path(name), keys))
     return load_distribution(name, **_keyword_arguments(options or []))
 
 

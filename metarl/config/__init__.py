@@ -18,6 +18,7 @@ from metarl.config.load import (
     differences,
     load_config,
     load_stored_config,
+    load_task_distribution,
     to_yaml,
 )
 from metarl.config.overrides import set_keys
@@ -44,6 +45,7 @@ __all__ = [
     "json_schema",
     "load_config",
     "load_stored_config",
+    "load_task_distribution",
     "set_keys",
     "to_commented_yaml",
     "to_yaml",

@@ -19,7 +19,7 @@ from metarl.config import scalars
 from metarl.config.messages import choices_of, did_you_mean, explain, shortened
 from metarl.config.migrate import migrate
 from metarl.config.overrides import refuse_interpolation, set_keys
-from metarl.config.schema import STORED, RunConfig
+from metarl.config.schema import STORED, RunConfig, TaskDistributionConfig
 from metarl.errors import ConfigError
 
 RESUME_MAY_CHANGE = ("training.iterations", "training.time_limit_minutes", "executor")
@@ -62,6 +62,21 @@ def load_config(name_or_path: str | Path, overrides: Sequence[str] = ()) -> RunC
     path = config_path(name_or_path)
     data = set_keys(_read(path), overrides)
     return _validate(data, str(path), {text.partition("=")[0] for text in overrides})
+
+
+def load_task_distribution(path: Path, overrides: Sequence[str] = ()) -> TaskDistributionConfig:
+    """The section `task_distribution` of a YAML file, whatever else the file holds; overrides are those of a run.
+
+    ConfigError naming key, value and what is allowed where the section is missing or wrong.
+    """
+    data = set_keys(_read(path), overrides)
+    if "task_distribution" not in data:
+        raise ConfigError(f"{path}: task_distribution is missing; it has no default")
+    try:
+        return TaskDistributionConfig.model_validate(data["task_distribution"])
+    except ValidationError as error:
+        problems = [explain(e, TaskDistributionConfig, ("task_distribution",))[1] for e in error.errors()]
+        raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems)) from error
 
 
 def load_stored_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from metarl.errors import ConfigError, MetarlError
+from metarl.evaluation.change import ChangeScore, change_score
 from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean, stratified_ci95
 from metarl.rollout import seeds
 from metarl.rollout.executor import Executor
@@ -90,12 +91,15 @@ class Evaluation:
     notes: tuple[str, ...]
     deterministic: bool | None = None  # whether judged actions are means, not samples; None: not recorded
     success_rates: tuple[float, ...] | None = None  # per round, where the tasks report success
+    change: ChangeScore | None = None  # where the tasks change in mid-episode
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the layout of evaluation.json."""
         content = asdict(self)
         content["distribution"] = {name: content.pop(name) for name in ("version", "horizon")}
         content["distribution"]["name"] = self.distribution
+        if self.change is None:
+            del content["change"]
         return dict(json.loads(json.dumps(content)))  # tuples become lists
 
     @staticmethod
@@ -125,6 +129,7 @@ class Evaluation:
             notes=tuple(content["notes"]),
             deterministic=content.get("deterministic"),  # earlier versions did not write it
             success_rates=None if content.get("success_rates") is None else tuple(content["success_rates"]),
+            change=ChangeScore.from_json(content.get("change")),
             **plain,
         )
 
@@ -182,7 +187,7 @@ def evaluate(
     assert [trial.tasks for trial in trials] == [unit.tasks for unit in units], "trials must come in unit order"
     tasks = tuple(task for unit in units for task in unit.tasks)
     reported = [trial.success for trial in trials]
-    return summarise(
+    result = summarise(
         distribution,
         policy_plan,
         split,
@@ -195,6 +200,7 @@ def evaluate(
         was_trained_on=trained_on is not None,
         is_chosen=bool(chosen),
     )
+    return replace(result, change=change_score(distribution, trials))
 
 
 def evaluation_units(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
+from metarl.evaluation.change import ChangeScore
 from metarl.evaluation.evaluate import FEW_TASKS, Evaluation
 from metarl.report.labels import RETURN, judged_actions, reference_returns
 
@@ -86,7 +87,19 @@ def _caption(evaluation: Evaluation) -> str:
     lines = [f"{evaluation.env_steps:,} environment steps; judged actions: {judged}"]
     if evaluation.anchors.source:
         lines.append(f"Reference returns: {evaluation.anchors.source}")
+    if evaluation.change is not None:
+        lines.append(_change(evaluation.change))
     return "\n".join([*lines, *evaluation.notes])
+
+
+def _change(change: ChangeScore) -> str:
+    """What changes in mid-episode did, in one line."""
+    recovery = "none recovers"
+    if change.recovery_steps is not None:
+        never = f", {change.share_never:.0%} never" if change.share_never else ""
+        recovery = f"90 % recovered after {change.recovery_steps:.0f} steps{never}"
+    rewards = f"{number(change.reward_before)} per step before, {number(change.reward_after)} after"
+    return f"Change in mid-episode ({change.episodes} episodes): reward {rewards}; {recovery}"
 
 
 def number(value: float, sign: str = "") -> str:

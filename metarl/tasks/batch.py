@@ -106,6 +106,11 @@ class EnvBatch(TaskBatch):
     def action_spaces(self) -> tuple[gymnasium.Space, ...]:
         return self._action_spaces
 
+    @property
+    def environments(self) -> tuple[gymnasium.Env, ...]:
+        """The environments, as they were made."""
+        return tuple(env.env for env in self._envs)
+
     def _require_different_environments(self) -> None:
         holders: dict[int, Task] = {}
         for env in self._envs:
@@ -120,7 +125,7 @@ class EnvBatch(TaskBatch):
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        seeds = _spread(seed, self.num_envs)
+        seeds = seeds_of_rows(seed, self.num_envs)
         for i in np.flatnonzero(self._reset_mask(options, self.num_envs)).tolist():
             self._obs[i] = self._envs[i].reset(seeds[i])
             self._terminated[i] = self._truncated[i] = False
@@ -158,7 +163,7 @@ class SingleTaskEnv(gymnasium.Env):
         super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(2**31))
-        obs, info = self._batch.reset(seed=seed, options=options)
+        obs, info = self._batch.reset(seed=[seed], options=options)  # the row's own, not one spread over rows
         return obs[0], info
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -172,7 +177,7 @@ class SingleTaskEnv(gymnasium.Env):
         self._batch.close()
 
 
-def _spread(seed: int | Sequence[int | None] | None, n: int) -> Sequence[int | None]:
+def seeds_of_rows(seed: int | Sequence[int | None] | None, n: int) -> Sequence[int | None]:
     """One seed per sub-environment, independent of each other, from one seed for the batch."""
     if seed is None:
         return [None] * n

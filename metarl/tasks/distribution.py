@@ -14,6 +14,7 @@ import numpy as np
 
 from metarl.errors import TaskError
 from metarl.tasks.batch import EnvBatch, TaskBatch
+from metarl.tasks.changes import change_steps
 from metarl.tasks.priors import Prior, require_prior
 from metarl.tasks.task import SPLITS, Split, Task, Value
 
@@ -140,6 +141,10 @@ class TaskDistribution(ABC):
     def make_batch(self, tasks: Sequence[Task]) -> TaskBatch:
         """One environment per entry of `tasks`, stepped together, without autoreset."""
         return EnvBatch(self.make, tasks)
+
+    def change_step(self, task: Task) -> float | None:
+        """The step of an episode at which something about `task` changes; None where nothing does."""
+        return min(change_steps(task).values(), default=None)
 
     # --- tasks -----------------------------------------------------------------------------------
 

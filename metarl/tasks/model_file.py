@@ -21,16 +21,22 @@ def load_model(family: Any) -> Any:
     A relative path starts at the folder of the file that states it. A bare file name that is not there is that of a
     model that Gymnasium ships.
     """
-    who = getattr(family, "name", type(family).__name__)
-    candidates = _candidates(family)
-    path = next((candidate for candidate in candidates if candidate.is_file()), None)
-    if path is None:
-        looked = ", ".join(map(str, candidates))
-        raise TaskError(f"{who}: model file {str(family.xml)!r} is not found; looked at {looked}")
+    path = find_model(family)
     try:
         return mujoco.MjModel.from_xml_path(str(path))
     except ValueError as error:
+        who = getattr(family, "name", type(family).__name__)
         raise TaskError(f"{who}: {path} does not compile: {' '.join(str(error).split())}") from error
+
+
+def find_model(family: Any) -> Path:
+    """The file that `family.xml` names; TaskError where it is not found."""
+    candidates = _candidates(family)
+    path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is None:
+        looked, who = ", ".join(map(str, candidates)), getattr(family, "name", type(family).__name__)
+        raise TaskError(f"{who}: model file {str(family.xml)!r} is not found; looked at {looked}")
+    return path
 
 
 def _candidates(family: Any) -> list[Path]:

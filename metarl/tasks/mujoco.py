@@ -7,45 +7,35 @@ and third-party tools is the same code with a batch of one.
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import mujoco
 import numpy as np
 
 from metarl.errors import EnvironmentFault, TaskError
-from metarl.tasks.batch import SingleTaskEnv, TaskBatch
+from metarl.tasks.batch import SingleTaskEnv, TaskBatch, seeds_of_rows
 from metarl.tasks.distribution import TaskDistribution, require_horizon
 from metarl.tasks.model_file import load_model
 from metarl.tasks.physics import Physics, instabilities, make_physics, unstable_counts
 from metarl.tasks.task import Task, TaskParams
 
+if TYPE_CHECKING:
+    from metarl.tasks.variation.body import Body, BodyState
 
-class MujocoTaskDistribution(TaskDistribution):
-    """A family of tasks on one MJCF model. Subclasses state the class attributes and the equations.
 
-    Every array has a leading batch axis n; `params[name]` holds the tasks' values, [n] or [n, size].
+class MujocoEquations(ABC):
+    """Observation, reward, termination and reset of a robot, batched: every array has a leading axis n.
+
+    `params[name]` holds the tasks' values, [n] or [n, size].
     """
 
-    xml: ClassVar[str | Path]  # a path, from the file of the class that states it; or a model that Gymnasium ships
-    frame_skip: ClassVar[int] = 5
-    data_fields: ClassVar[tuple[str, ...]] = ()  # mjData fields that the equations read through physics.data
-    edits_model: ClassVar[bool] = False  # whether `edit` changes model fields
-    backend: str | None = None  # "mjbatch", "mujoco", or None for the faster one installed
-    unstable: str = "fault"  # what a simulation that MuJoCo calls unstable is: a "fault", or the episode's end
-
-    def __init__(self, horizon: int = 200, backend: str | None = None, unstable: str = "fault"):
-        require_horizon(self, horizon)
-        if unstable not in ("fault", "terminate"):
-            raise TaskError(f"{self.name}: unstable must be fault or terminate, got {unstable!r}")
-        if backend not in (None, "mjbatch", "mujoco"):
-            raise TaskError(f"{self.name}: backend must be mjbatch or mujoco, got {backend!r}")
-        self.horizon, self.backend, self.unstable = horizon, backend, unstable
-
-    # --- the equations ---------------------------------------------------------------------------
+    xml: str | Path  # a path, from the file of the class that states it; or a model that Gymnasium ships
+    frame_skip: int = 5
+    data_fields: tuple[str, ...] = ()  # mjData fields that the equations read through physics.data
 
     @abstractmethod
     def observe(self, physics: Physics) -> np.ndarray:
@@ -63,16 +53,39 @@ class MujocoTaskDistribution(TaskDistribution):
         """Whether each episode ended in a terminal state [n]; None where the family never terminates."""
         return None
 
-    def edit(self, physics: Physics, params: TaskParams) -> None:
-        """Write the tasks' dynamics into `physics.field(...)`; mj_setConst follows."""
-
     @abstractmethod
     def reset_state(
         self, rng: np.random.Generator, qpos0: np.ndarray, qvel0: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Initial positions and velocities from the model's own, tiled to [n, nq] and [n, nv]."""
 
-    # --- environments ----------------------------------------------------------------------------
+
+class MujocoTaskDistribution(MujocoEquations, TaskDistribution):
+    """A family of tasks on one MJCF model. Subclasses state the class attributes and the equations.
+
+    body: what lies between policy and physics (delays, noise, motors that fail), and changes in mid-episode. Its
+        parameters must be among the family's own.
+    """
+
+    edits_model: bool = False  # whether `edit` changes model fields
+    backend: str | None = None  # "mjbatch", "mujoco", or None for the faster one installed
+    unstable: str = "fault"  # what a simulation that MuJoCo calls unstable is: a "fault", or the episode's end
+    body: Body | None = None
+
+    def __init__(self, horizon: int = 200, backend: str | None = None, unstable: str = "fault"):
+        require_horizon(self, horizon)
+        if unstable not in ("fault", "terminate"):
+            raise TaskError(f"{self.name}: unstable must be fault or terminate, got {unstable!r}")
+        if backend not in (None, "mjbatch", "mujoco"):
+            raise TaskError(f"{self.name}: backend must be mjbatch or mujoco, got {backend!r}")
+        self.horizon, self.backend, self.unstable = horizon, backend, unstable
+
+    def edit(self, physics: Physics, params: TaskParams) -> None:
+        """Write the tasks' dynamics into `physics.field(...)`; mj_setConst follows."""
+
+    def edit_live(self, physics: Physics, params: TaskParams) -> None:
+        """Write those dynamics that change in mid-episode, which need no mj_setConst; `params` holds their values
+        at this step."""
 
     def model(self) -> Any:
         """The compiled base model; TaskError where its file is not found or does not compile."""
@@ -99,10 +112,11 @@ class MujocoBatch(TaskBatch):
         self._physics = make_physics(model, len(tasks), family.data_fields, threads, family.backend)
         n = len(tasks)
         self._qpos0, self._qvel0 = np.tile(model.qpos0, (n, 1)), np.zeros((n, model.nv))
-        self.set_tasks(tasks)
         low, high = model.actuator_ctrlrange.T
         action = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
         dim = family.observe(self._physics).shape[1]
+        self._body: BodyState | None = family.body.start(action, dim, n) if family.body else None
+        self.set_tasks(tasks)
         observation = gymnasium.spaces.Box(-np.inf, np.inf, (dim,), np.float64)
         self._set_spaces(observation, action, n, render_fps=round(1 / (model.opt.timestep * family.frame_skip)))
         self._low, self._high = low.copy(), high.copy()
@@ -122,8 +136,10 @@ class MujocoBatch(TaskBatch):
         self.tasks = tuple(tasks)
         names = [name for name, _ in tasks[0].items]
         self._params = {name: np.array([task[name] for task in tasks], dtype=np.float64) for name in names}
+        if self._body is not None:
+            self._body.set_tasks(tasks, self._params)
         if self._family.edits_model:
-            self._family.edit(self._physics, self._params)
+            self._family.edit(self._physics, self._params if self._body is None else self._body.values)
             self._physics.commit()
 
     def reset(
@@ -132,17 +148,28 @@ class MujocoBatch(TaskBatch):
         """Reset (the masked) simulations; all draws come from one generator seeded by `seed`."""
         mask = self._reset_mask(options, self.num_envs)
         qpos, qvel = self._family.reset_state(self._generator(seed), self._qpos0.copy(), self._qvel0.copy())
+        if self._body is not None:
+            self._edit_where(self._body.reset(mask, seeds_of_rows(seed, self.num_envs)))
         self._physics.reset(None if mask.all() else mask, qpos, qvel)
         self._terminated[mask] = self._truncated[mask] = False
         self._all_running = not self._terminated.any()
         self._was_unstable[mask], self._steps[mask] = False, 0
         self._obs = self._observe()
-        return self._obs, {}
+        return self._obs if self._body is None else self._body.observe(self._obs, mask), {}
+
+    def _edit_where(self, changed: bool) -> None:
+        """Make changes in mid-episode take effect, where there are any."""
+        if changed and self._body is not None:
+            self._family.edit_live(self._physics, self._body.values)
+            self._physics.write()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         physics, family = self._physics, self._family
         running = None if self._all_running else ~self._terminated
         clipped = np.clip(actions, self._low, self._high)
+        if self._body is not None:
+            self._edit_where(self._body.advance(running))
+            clipped = self._body.act(clipped, running)
         physics.ctrl[:] = clipped
         before = family.before(physics)
         physics.step(running, family.frame_skip)
@@ -154,6 +181,8 @@ class MujocoBatch(TaskBatch):
         self._steps += 1
         if self._unstable_counts.any() or family.unstable == "terminate":
             obs, rewards, terminated = self._end_unstable(obs, rewards, terminated)
+        if self._body is not None:
+            obs = self._body.observe(obs, running)
         if terminated is not None:
             self._terminated = self._terminated | terminated
             self._all_running = not self._terminated.any()

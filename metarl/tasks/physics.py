@@ -58,6 +58,10 @@ class Physics(Protocol):
         """Recompute the derived constants (mj_setConst) of every simulation after editing fields."""
         ...
 
+    def write(self) -> None:
+        """Make edits of fields that no derived constant depends on take effect, in mid-episode too."""
+        ...
+
     def reset(self, ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
         """mj_resetData, then the given state for the selected rows, then mj_forward."""
         ...
@@ -97,6 +101,9 @@ class MjBatchPhysics:
     def commit(self) -> None:
         self._batch.set_const()
 
+    def write(self) -> None:
+        """Edits are live."""
+
     def reset(self, ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
         rows = slice(None) if ids is None else ids
         self.ctrl[rows] = 0  # a control written for a simulation that did not step would outlive the reset
@@ -110,7 +117,7 @@ class MjBatchPhysics:
     def simulation(self, index: int) -> tuple[Any, Any]:
         model = copy.copy(self.model)
         data = mujoco.MjData(model)
-        _write(model, {name: values[index] for name, values in self._fields.items()})
+        write_fields(model, {name: values[index] for name, values in self._fields.items()})
         mujoco.mj_setConst(model, data)
         mujoco.mj_setState(model, data, self._state[index], mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_forward(model, data)
@@ -139,14 +146,18 @@ class PlainPhysics:
         if not self._fields:
             self._models = [copy.copy(self.model) for _ in range(self.num_sims)]
         if name not in self._fields:
-            value = np.array(getattr(_owner(self.model, name), name))
+            value = np.array(getattr(owner_of(self.model, name), name))
             self._fields[name] = np.repeat(value[None], self.num_sims, axis=0)
         return self._fields[name]
 
     def commit(self) -> None:
         for i, (model, data) in enumerate(zip(self._models, self._datas, strict=True)):
-            _write(model, {name: values[i] for name, values in self._fields.items()})
+            write_fields(model, {name: values[i] for name, values in self._fields.items()})
             mujoco.mj_setConst(model, data)
+
+    def write(self) -> None:
+        for i, model in enumerate(self._models):
+            write_fields(model, {name: values[i] for name, values in self._fields.items()})
 
     def reset(self, ids: np.ndarray | None, qpos: np.ndarray, qvel: np.ndarray) -> None:
         for i in range(self.num_sims) if ids is None else np.flatnonzero(ids).tolist():
@@ -193,15 +204,16 @@ def make_physics(
     return PlainPhysics(model, num_sims, data_fields)
 
 
-def _write(model: Any, fields: dict[str, np.ndarray]) -> None:
+def write_fields(model: Any, fields: dict[str, np.ndarray]) -> None:
     """Write fields of mjModel or mjOption into `model`; mj_setConst must follow."""
     for name, value in fields.items():
-        owner = _owner(model, name)
+        owner = owner_of(model, name)
         if np.ndim(value) == 0:
             setattr(owner, name, value)
         else:
             getattr(owner, name)[:] = value
 
 
-def _owner(model: Any, name: str) -> Any:
+def owner_of(model: Any, name: str) -> Any:
+    """What holds the field: the model, or its options."""
     return model if hasattr(model, name) else model.opt

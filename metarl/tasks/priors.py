@@ -13,6 +13,7 @@ from metarl.errors import TaskError
 from metarl.tasks.task import Value, as_value
 
 _TOLERANCE = 1e-9
+_NUM_DRAWS = 1000  # for the range of a prior that is none of ours
 
 
 @runtime_checkable
@@ -246,6 +247,25 @@ class Mixture:
 
     def __str__(self) -> str:
         return " or ".join(str(part) for part in self.parts)
+
+
+def ends_of(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest value of each component, [1] where they are alike."""
+    if isinstance(prior, Uniform):  # LogUniform too
+        return np.array([prior.low]), np.array([prior.high])
+    if isinstance(prior, Simplex):
+        return np.zeros(1), np.ones(1)
+    if isinstance(prior, InDisc | OnSphere):
+        return np.array([-prior.radius]), np.array([prior.radius])
+    if isinstance(prior, Mixture):
+        lows, highs = zip(*(ends_of(part) for part in prior.parts), strict=True)
+        return np.array(np.broadcast_arrays(*lows)).min(axis=0), np.array(np.broadcast_arrays(*highs)).max(axis=0)
+    values: Sequence[Value] | None = prior.options
+    if values is None:
+        rng = np.random.Generator(np.random.Philox(0))
+        values = [prior.sample(rng) for _ in range(_NUM_DRAWS)]
+    table = np.array(values, dtype=np.float64).reshape(len(values), -1)
+    return table.min(axis=0), table.max(axis=0)
 
 
 def require_prior(prior: Any, name: str) -> None:

@@ -29,10 +29,8 @@ from gymnasium.spaces.utils import flatten, flatten_space
 from metarl.errors import TaskError
 from metarl.tasks.batch import TaskBatch
 from metarl.tasks.distribution import Anchors, TaskDistribution
-from metarl.tasks.priors import InDisc, LogUniform, Mixture, OnSphere, Prior, Simplex, Uniform
+from metarl.tasks.priors import LogUniform, Mixture, Prior, ends_of
 from metarl.tasks.task import Split, Task, Value
-
-_NUM_DRAWS = 1000  # for the range of a prior that is none of ours
 
 
 class RevealedTask(TaskDistribution):
@@ -70,6 +68,9 @@ class RevealedTask(TaskDistribution):
     @property
     def anchors(self) -> Anchors:
         return self.inner.anchors
+
+    def change_step(self, task: Task) -> float | None:
+        return self.inner.change_step(task)
 
     def task(self, **values: Value) -> Task:
         return self.inner.task(**values)
@@ -173,7 +174,7 @@ class Scale:
 
     @staticmethod
     def of(prior: Prior) -> Scale:
-        low, high = _ends(prior)
+        low, high = ends_of(prior)
         return Scale(low, high, _is_log(prior))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
@@ -181,25 +182,6 @@ class Scale:
         x, low, high = (np.log(v) if self.is_log else v for v in (values, self.low, self.high))
         width = high - low
         return (2 * x - low - high) / np.where(width > 0, width, 1.0) * (width > 0)
-
-
-def _ends(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and the highest value of each component, [1] where they are alike."""
-    if isinstance(prior, Uniform):  # LogUniform too
-        return np.array([prior.low]), np.array([prior.high])
-    if isinstance(prior, Simplex):
-        return np.zeros(1), np.ones(1)
-    if isinstance(prior, InDisc | OnSphere):
-        return np.array([-prior.radius]), np.array([prior.radius])
-    if isinstance(prior, Mixture):
-        lows, highs = zip(*(_ends(part) for part in prior.parts), strict=True)
-        return np.array(np.broadcast_arrays(*lows)).min(axis=0), np.array(np.broadcast_arrays(*highs)).max(axis=0)
-    values: Sequence[Value] | None = prior.options
-    if values is None:
-        rng = np.random.Generator(np.random.Philox(0))
-        values = [prior.sample(rng) for _ in range(_NUM_DRAWS)]
-    table = np.array(values, dtype=np.float64).reshape(len(values), -1)
-    return table.min(axis=0), table.max(axis=0)
 
 
 def _is_log(prior: Prior) -> bool:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from metarl.errors import TaskError
-from metarl.tasks import available_distributions, load_distribution
-from metarl.tasks.mujoco import MujocoTaskDistribution
+from metarl.tasks import load_distribution
+from tests import registered
+from tests.registered import load
 
-MUJOCO = [name for name in available_distributions() if isinstance(load_distribution(name), MujocoTaskDistribution)]
+MUJOCO = [name for name in registered.MUJOCO if load(name).anchors.source]
 # Standard errors of 60 tasks; the closed forms leave out reset noise.
 TOLERANCE = {
     "AntDir": 3.0,

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from metarl.tasks import Task, TaskDistribution, available_distributions, load_distribution
-from metarl.tasks.mujoco import MujocoBatch, MujocoTaskDistribution
+from metarl.tasks import Task, TaskDistribution, load_distribution
+from metarl.tasks.mujoco import MujocoBatch
 from metarl.tasks.physics import make_physics, mjbatch_is_available
+from tests.registered import MUJOCO, load
 
-FAMILIES = [name for name in available_distributions() if isinstance(load_distribution(name), MujocoTaskDistribution)]
 ENDING = ["AntDir", "HumanoidDir", "HopperRandParams", "Walker2dRandParams"]
 needs_mjbatch = pytest.mark.skipif(not mjbatch_is_available(), reason="mjbatch is not installed")
 
@@ -46,7 +46,7 @@ def follow(batch: MujocoBatch, obs: np.ndarray, actions: np.ndarray) -> Episode:
 
 def build(name: str, backend: str, tasks: tuple[Task, ...] | None = None) -> tuple[MujocoBatch, np.ndarray]:
     """A batch and strong actions for 60 steps [60, n, A]."""
-    family = load_distribution(name, backend=backend)
+    family = load(name, backend=backend)
     batch = family.make_batch(tasks or tasks_of(family))
     assert isinstance(batch, MujocoBatch)
     assert isinstance(batch.action_space, Box)
@@ -61,12 +61,12 @@ def assert_equal(a: Episode, b: Episode) -> None:
 
 
 @needs_mjbatch
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MUJOCO)
 def test_mjbatch_equals_plain_mujoco_bitwise_over_several_episodes_and_tasks(name: str) -> None:
     (fast, actions), (plain, _) = build(name, "mjbatch"), build(name, "mujoco")
     for seed in (0, 1):
         assert_equal(roll(fast, actions, seed), roll(plain, actions, seed))
-    other = load_distribution(name).sample("train", fast.num_envs, seed=9)
+    other = load(name).sample("train", fast.num_envs, seed=9)
     fast.set_tasks(other)
     plain.set_tasks(other)
     assert_equal(roll(fast, actions), roll(plain, actions))
@@ -102,13 +102,13 @@ def test_a_finished_simulation_stands_still_while_the_others_run(name: str) -> N
         assert ends[last:, i].all()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MUJOCO)
 def test_a_batch_of_n_equals_n_batches_of_one_from_equal_states(name: str) -> None:
     batch, actions = build(name, "mujoco")
     batch.reset(seed=0)
     qpos, qvel = batch.physics.qpos.copy(), batch.physics.qvel.copy()
     together = roll(batch, actions[:20])
-    family = load_distribution(name, backend="mujoco")
+    family = load(name, backend="mujoco")
     for i, task in enumerate(batch.tasks):
         single = family.make_batch([task])
         assert isinstance(single, MujocoBatch)

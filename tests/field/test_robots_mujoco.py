@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import mujoco
@@ -47,8 +47,8 @@ class Slider(MujocoTaskDistribution):
     """A mass on a slide. `xml` is set by each test."""
 
     name, version, edits_model, frame_skip = "Slider", 1, True, 2
-    data_fields: ClassVar[tuple[str, ...]] = ("mocap_pos",)
-    xml: ClassVar[str | Path] = "nowhere.xml"
+    data_fields: tuple[str, ...] = ("mocap_pos",)
+    xml: str | Path = "nowhere.xml"
     parameters: tuple[Parameter, ...] = (MASS,)
 
     def edit(self, physics: Any, params: Any) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from metarl.errors import TaskError
 from metarl.tasks import EnvBatch, SingleTaskEnv, TaskDistribution, available_distributions, load_distribution
+from tests.registered import load
 
 
 @pytest.fixture(params=["PointGoal", "HalfCheetahVel", "EnvBatch"])
@@ -67,7 +68,7 @@ def test_a_batch_without_tasks_is_refused(family: TaskDistribution) -> None:
 @pytest.mark.parametrize("name", available_distributions())
 def test_a_horizon_below_one_is_refused(name: str) -> None:
     with pytest.raises(TaskError, match="horizon must be at least 1, got 0"):
-        load_distribution(name, horizon=0)
+        load(name, horizon=0)
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from metarl.errors import TaskError
+from metarl.tasks.changes import AT_STEP, change_steps
 from metarl.tasks.check.remarks import Remark
 from metarl.tasks.check.rollouts import SEED, Trace, actions_of, other_actions, rollout
 from metarl.tasks.distribution import Parameter, TaskDistribution
@@ -22,6 +23,7 @@ from metarl.tasks.task import Task, Value
 _ATTEMPTS = ((2, 25), (2, 25), (4, 50), (4, 100), *((16, 100),) * 12)
 _EPISODES = ("the first episode", "an episode after a reset with another seed", "an episode after a reset without seed")
 _ROUNDING = 1e-9  # relative: differences below are no effect
+_EARLY, _LATEST = 2, 12  # steps at which changes in mid-episode are made
 
 
 @dataclass(frozen=True)
@@ -54,17 +56,17 @@ def effects_between(one: Trace, other: Trace) -> list[Effect]:
 
 def check_parameters(distribution: TaskDistribution) -> list[Remark]:
     """Each parameter, varied alone, changes an observation or a reward, and so it does after every reset."""
-    base = distribution.sample("train", 1, SEED)[0]
-    return [_check_parameter(distribution, base, parameter) for parameter in distribution.parameters]
+    return [_check_parameter(distribution, parameter) for parameter in distribution.parameters]
 
 
-def _check_parameter(distribution: TaskDistribution, base: Task, parameter: Parameter) -> Remark:
-    rng = np.random.Generator(np.random.Philox(SEED))
+def _check_parameter(distribution: TaskDistribution, parameter: Parameter) -> Remark:
+    rng, base = np.random.Generator(np.random.Philox(SEED)), _base(distribution, parameter, 0)
     if parameter.prior.options is not None and len(set(parameter.prior.options)) == 1:
         return Remark(f"{parameter.name} has one value alone, so it makes no two tasks differ")
     found: dict[str, list[Effect]] = {}
     num_tried = 0
     for attempt, (variants, steps) in enumerate(_ATTEMPTS):
+        base = _base(distribution, parameter, attempt)
         values = [_another_value(parameter, base[parameter.name], rng) for _ in range(variants)]
         varied = [Task.of(base.distribution, {**base.values, parameter.name: value}) for value in values]
         num_tried += variants
@@ -77,7 +79,9 @@ def _check_parameter(distribution: TaskDistribution, base: Task, parameter: Para
             if effects := effects_between(one, other):
                 found.setdefault(when, effects)
         if len(found) == len(_EPISODES):
-            return Remark(f"{parameter.name} changes {' and '.join(map(str, found[_EPISODES[0]]))}")
+            is_late = parameter.name.removesuffix(AT_STEP) in change_steps(base)
+            early = f" (from step {_EARLY} on here)" if is_late else ""
+            return Remark(f"{parameter.name} changes {' and '.join(map(str, found[_EPISODES[0]]))}{early}")
     if not found:
         raise TaskError(
             f"parameter {parameter.name!r} has no effect: {num_tried} other values of it gave the same observations "
@@ -89,7 +93,18 @@ def _check_parameter(distribution: TaskDistribution, base: Task, parameter: Para
     )
 
 
+def _base(distribution: TaskDistribution, parameter: Parameter, attempt: int) -> Task:
+    """The task that others are compared with. What changes in mid-episode does so at once, before episodes can end;
+    for the step of a change other tasks are tried too, because in some nothing changes then."""
+    number = attempt + 1 if parameter.name.endswith(AT_STEP) else 1
+    base = distribution.sample("train", number, SEED)[-1]
+    early = {name + AT_STEP: float(_EARLY) for name in change_steps(base)}
+    return Task.of(base.distribution, {**base.values, **early}) if early else base
+
+
 def _another_value(parameter: Parameter, value: Value, rng: np.random.Generator) -> Value:
+    if parameter.name.endswith(AT_STEP):
+        return float(_EARLY + rng.integers(1, _LATEST))
     for _ in range(100):
         other = parameter.prior.sample(rng)
         if other != value:

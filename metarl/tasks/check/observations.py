@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from metarl.errors import TaskError
 from metarl.tasks.check.remarks import Remark, listed
 from metarl.tasks.check.rollouts import SEED, Trace, rollout, some_tasks
 from metarl.tasks.distribution import TaskDistribution
@@ -22,7 +23,26 @@ def check_observations(distribution: TaskDistribution) -> list[Remark]:
     steps = min(distribution.horizon, _NUM_STEPS)
     traces = [rollout(batch, steps, seed=SEED + episode) for episode in range(2)]
     batch.close()
-    return remarks_on(traces)
+    return [*_order(distribution), *remarks_on(traces)]
+
+
+def _order(distribution: TaskDistribution) -> list[Remark]:
+    """In which order the parts of a Dict or Tuple observation are flattened."""
+    env = distribution.make(some_tasks(distribution)[0])
+    space: Any = env.unwrapped.observation_space
+    env.close()
+    if isinstance(space, gymnasium.spaces.Dict):
+        parts = list(space.spaces.items())
+    elif isinstance(space, gymnasium.spaces.Tuple):
+        parts = [(str(i), part) for i, part in enumerate(space.spaces)]
+    else:
+        return []
+    places, start = [], 0
+    for name, part in parts:
+        size = int(gymnasium.spaces.utils.flatdim(part))
+        places.append(f"{name} {start}" if size == 1 else f"{name} {start}-{start + size - 1}")
+        start += size
+    return [Remark(f"the observation is flattened in this order: {', '.join(places)}")]
 
 
 def remarks_on(traces: list[Trace]) -> list[Remark]:
@@ -62,6 +82,12 @@ def check_time_limits(distribution: TaskDistribution) -> list[Remark]:
     batch = distribution.make_batch(some_tasks(distribution))
     trace = rollout(batch, min(distribution.horizon - 1, 2 * _NUM_STEPS)) if distribution.horizon > 1 else None
     batch.close()
+    if trace is not None and bool(trace.terminated[0].all()):
+        raise TaskError(
+            f"every episode ends in a terminal state at its first step, and the horizon is {distribution.horizon}: the "
+            "termination does not fit the state after a reset; change one of them, or set horizon to 1 if one step is "
+            "all there is"
+        )
     if trace is None or not trace.truncated.any():
         return []
     step = int(np.argmax(trace.truncated.any(axis=1)))
