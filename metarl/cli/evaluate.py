@@ -15,6 +15,7 @@ from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
 from metarl.cli.executors import executors
 from metarl.cli.options import Address, Local, Overrides, RunName, expanded, split_of
+from metarl.cli.task_values import split_of_all, task_of
 from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from metarl.evaluation.evaluate import Evaluation
     from metarl.runs.build import TrainedRun
-    from metarl.tasks import Split, Task, TaskDistribution
+    from metarl.tasks import Split, Task
 
 
 def evaluate(
@@ -66,9 +67,9 @@ def evaluate(
         console, run = result_console(), expanded(run)
         with reading_copy(run) as path:
             trained = load_run(path, [*(overrides or ()), *options], checkpoint)
-            chosen = [_task(trained.distribution, text) for text in task or ()]
+            chosen = [task_of(trained.distribution, text) for text in task or ()]
             if chosen:
-                name = _split_of_all(trained.distribution, chosen)
+                name = split_of_all(trained.distribution, chosen)
             changed = changes(load_stored_config(path / "config.yaml"), trained.config)
             label = [*changed, *(f"task={text}" for text in task or ())]
             folder = Path(expanded(out)) if out else evaluation_folder(path, name, trained.checkpoint.iteration, label)
@@ -80,11 +81,6 @@ def evaluate(
                 notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
                 result = replace(result, notes=(*result.notes, *notes))
                 _report(console, result, folder, str(folder).replace(str(path), run))
-
-
-def _refuse_what_does_not_apply(trained: TrainedRun) -> None:
-    """ConfigError of the algorithm where it has no such evaluation, before anything is written."""
-    trained.algorithm.evaluation_plan(trained.distribution.horizon, trained.config.evaluation.settings)
 
 
 def _evaluate(trained: TrainedRun, split: Split, chosen: list[Task], is_local: bool, address: str | None) -> Evaluation:
@@ -113,41 +109,6 @@ def _evaluation_keys(
         "seed": seed,
     }
     return [f"{key}={value}" for key, value in keys.items() if value is not None]
-
-
-def _task(distribution: TaskDistribution, text: str) -> Task:
-    """The task of `mass=1.5,goal=[0.3, 0.4]`; ConfigError or TaskError where it is none of this distribution."""
-    from metarl.config.overrides import parse_override
-
-    example = ",".join(f"{parameter.name}=..." for parameter in distribution.parameters)
-    values = {}
-    for part in split_at_commas(text):
-        name, value = parse_override(part, "--task", "name=value,...", example)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number and not (isinstance(value, list) and value):
-            raise ConfigError(f"--task {text}: {name} = {value!r}: allowed is a number or a list of numbers")
-        values[name] = tuple(value) if isinstance(value, list) else value
-    return distribution.task(**values)
-
-
-def split_at_commas(text: str) -> list[str]:
-    """The parts between commas that stand in no brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "[") - (character == "]")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
-
-
-def _split_of_all(distribution: TaskDistribution, tasks: list[Task]) -> Split:
-    """The split that chosen tasks are judged as: ood where any is, else train where any is of training alone."""
-    splits = [distribution.split_of(task) for task in tasks]
-    if any("ood" in found for found in splits):
-        return "ood"
-    return "test" if all("test" in found for found in splits) else "train"
 
 
 @contextmanager

@@ -127,6 +127,9 @@ class RevealedBatch(TaskBatch):
         obs, *rest = self._inner.step(actions)
         return np.concatenate((obs, self._columns), axis=1), *rest
 
+    def render_frame(self, index: int = 0) -> np.ndarray | None:
+        return self._inner.render_frame(index)
+
     def close_extras(self, **kwargs: Any) -> None:
         self._inner.close_extras(**kwargs)
 
