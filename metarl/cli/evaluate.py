@@ -13,7 +13,7 @@ import typer
 
 from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
-from metarl.cli.executors import executors
+from metarl.cli.executors import executor_of
 from metarl.cli.options import Address, Local, Overrides, RunName, expanded, split_of
 from metarl.cli.task_values import split_of_all, task_of
 from metarl.errors import ConfigError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from metarl.evaluation.evaluate import Evaluation
+    from metarl.evaluation.grid import Grid
     from metarl.runs.build import TrainedRun
     from metarl.tasks import Split, Task
 
@@ -40,6 +41,16 @@ def evaluate(
         int | None, typer.Option(min=0, help="episodes per task adapted to before the judged ones [default: the run's]")
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds, the last one judged [default: the run's]")] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH:N",
+            help="a grid of tasks, also outside all ranges; other parameters as --task says or in the middle of theirs",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="count episodes and steps until this return [default: close to the expert's]")
+    ] = None,
     checkpoint: Annotated[
         int | None, typer.Option(min=0, help="the iteration of one of its checkpoints [default: the newest]")
     ] = None,
@@ -60,41 +71,86 @@ def evaluate(
         from metarl.runs.directory import evaluation_folder
         from metarl.runs.remote import reading_copy
 
-        if task and (split or tasks):
-            raise ConfigError(f"--task and {'--split' if split else '--tasks'} exclude each other")
+        _refuse_contradictions(vary, task, split, tasks, threshold)
         name = split_of(split or "test")
         options = _evaluation_keys(tasks, episodes, support, rounds, seed)
         console, run = result_console(), expanded(run)
         with reading_copy(run) as path:
             trained = load_run(path, [*(overrides or ()), *options], checkpoint)
-            chosen = [task_of(trained.distribution, text) for text in task or ()]
-            if chosen:
-                name = split_of_all(trained.distribution, chosen)
-            changed = changes(load_stored_config(path / "config.yaml"), trained.config)
-            label = [*changed, *(f"task={text}" for text in task or ())]
-            folder = Path(expanded(out)) if out else evaluation_folder(path, name, trained.checkpoint.iteration, label)
             trained.algorithm.evaluation_plan(
                 trained.distribution.horizon, trained.config.evaluation.settings
             )  # or refused
+            changed = changes(load_stored_config(path / "config.yaml"), trained.config)
+            label = [*changed, *(f"task={text}" for text in task or ()), *(f"vary={text}" for text in vary or ())]
+            notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
+            iteration = trained.checkpoint.iteration
+            if vary:
+                folder = Path(expanded(out)) if out else evaluation_folder(path, "grid", iteration, label)
+                with _writable(folder):
+                    grid = _evaluate_grid(trained, vary, task, local, address)
+                    _report_grid(console, grid, notes, folder, str(folder).replace(str(path), run))
+                return
+            chosen = [task_of(trained.distribution, text) for text in task or ()]
+            if chosen:
+                name = split_of_all(trained.distribution, chosen)
+            folder = Path(expanded(out)) if out else evaluation_folder(path, name, iteration, label)
             with _writable(folder):
-                result = _evaluate(trained, name, chosen, local, address)
-                notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
+                result = _evaluate(trained, name, chosen, threshold, local, address)
                 result = replace(result, notes=(*result.notes, *notes))
                 _report(console, result, folder, str(folder).replace(str(path), run))
 
 
-def _evaluate(trained: TrainedRun, split: Split, chosen: list[Task], is_local: bool, address: str | None) -> Evaluation:
-    from metarl.runs.evaluation import evaluate_run
+def _refuse_contradictions(
+    vary: list[str] | None, task: list[str] | None, split: str | None, tasks: int | None, threshold: float | None
+) -> None:
+    """ConfigError where options are given that have no meaning beside each other."""
+    given = {"--split": split, "--tasks": tasks, "--threshold": threshold if vary else None}
+    for option, value in given.items():
+        if value is not None and (task or vary):
+            raise ConfigError(f"{'--vary' if vary else '--task'} and {option} exclude each other")
+    if vary and task and len(task) > 1:
+        raise ConfigError("--vary: --task says what the other parameters are held at, and may be given once")
 
-    config = trained.config
-    if is_local:
-        config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
-    with executors(config, address) as make_executor:
-        executor = make_executor(trained.distribution, trained.algorithm.policy)
-        try:
-            return evaluate_run(trained, executor, split, chosen)
-        finally:
-            executor.close()
+
+def _evaluate_grid(
+    trained: TrainedRun, vary: list[str], task: list[str] | None, is_local: bool, address: str | None
+) -> Grid:
+    """The grid that --vary describes; --task, or the middle of the ranges, gives all other parameters."""
+    from metarl.evaluation.grid import axis_of, evaluate_grid, grid_tasks
+    from metarl.runs.evaluation import plan_of_grid
+    from metarl.tasks.middle import middle_task
+
+    distribution, config = trained.distribution, trained.config
+    axes = [axis_of(distribution, text) for text in vary]
+    base = task_of(distribution, task[0], fill=True) if task else middle_task(distribution)
+    grid_tasks(distribution, axes, base)  # or refused, before workers start
+    with executor_of(trained, is_local, address) as executor:
+        return evaluate_grid(
+            executor,
+            distribution,
+            plan_of_grid(trained.algorithm, distribution.horizon, config.evaluation.settings),
+            trained.algorithm.weights(),
+            axes,
+            base,
+            seed=config.seed,
+            iteration=trained.checkpoint.iteration,
+            tasks_per_unit=config.training.tasks_per_unit,
+        )
+
+
+def _evaluate(
+    trained: TrainedRun,
+    split: Split,
+    chosen: list[Task],
+    threshold: float | None,
+    is_local: bool,
+    address: str | None,
+) -> Evaluation:
+    from metarl.runs.evaluation import evaluate_run, with_blank
+
+    with executor_of(trained, is_local, address) as executor:
+        result = evaluate_run(trained, executor, split, chosen, threshold=threshold)
+        return with_blank(trained, executor, result, split, chosen) if result.adapts == "within" else result
 
 
 def _evaluation_keys(
@@ -137,4 +193,15 @@ def _report(console: Console, result: Evaluation, folder: Path, shown_as: str) -
     result.write(folder / "evaluation.json")
     plot_adaptation(result, folder / "adaptation.png")
     for name in ("evaluation.json", "adaptation.png"):
+        console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _report_grid(console: Console, grid: Grid, notes: list[str], folder: Path, shown_as: str) -> None:
+    """Print a grid's table, write it and its picture into `folder`, and say where they are."""
+    from metarl.report.grid import grid_table, plot_grid
+
+    console.print(grid_table(grid, notes))
+    grid.write(folder / "grid.json")
+    plot_grid(grid, folder / "grid.png")
+    for name in ("grid.json", "grid.png"):
         console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)

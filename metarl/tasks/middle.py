@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from metarl.tasks.distribution import TaskDistribution
 from metarl.tasks.priors import InDisc, LogUniform, Mixture, Prior, Simplex, Uniform
-from metarl.tasks.task import Value
+from metarl.tasks.task import Task, Value
 
 _NUM_DRAWS = 1001
 
@@ -33,6 +34,11 @@ def middle(prior: Prior) -> Value:
     draws = [prior.sample(rng) for _ in range(_NUM_DRAWS)]
     table = np.array(draws, dtype=np.float64).reshape(_NUM_DRAWS, -1)
     return draws[int(np.argmin(np.abs(table - np.median(table, axis=0)).sum(axis=1)))]
+
+
+def middle_task(distribution: TaskDistribution) -> Task:
+    """The task all of whose parameters have the middle of their training range."""
+    return Task.of(distribution.name, {p.name: middle(p.prior) for p in distribution.parameters})
 
 
 def _sized(value: float, size: int | None) -> Value:

@@ -172,7 +172,7 @@ class Scale:
     @staticmethod
     def of(prior: Prior) -> Scale:
         low, high = _ends(prior)
-        return Scale(low, high, _is_log(prior))
+        return Scale(low, high, is_log(prior))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Values [n, size] -> [n, size]."""
@@ -200,5 +200,5 @@ def _ends(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
     return table.min(axis=0), table.max(axis=0)
 
 
-def _is_log(prior: Prior) -> bool:
-    return isinstance(prior, LogUniform) or (isinstance(prior, Mixture) and all(_is_log(part) for part in prior.parts))
+def is_log(prior: Prior) -> bool:
+    return isinstance(prior, LogUniform) or (isinstance(prior, Mixture) and all(is_log(part) for part in prior.parts))
