@@ -1,13 +1,14 @@
 # make setup   a virtual environment with everything
 # make run     meta-train the quickstart and evaluate it on held-out tasks; interrupted, the same command goes on
 # make test       everything that matters, in minutes; make test-all: the slow rest
+# make docs       the documentation site in site/; a warning is an error
 # make lint / type / bench
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/quickstart
 BIN := $(VENV)/bin
-.PHONY: setup run test test-all lint type bench
+.PHONY: setup run test test-all lint type bench docs
 
 setup: $(VENV)/.installed
 
@@ -33,6 +34,10 @@ lint: setup
 
 type: setup
 	$(BIN)/mypy
+
+docs: setup
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[batch,dev,docs]"
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs site
 
 bench: setup
 	for file in experiments/benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -39,7 +39,7 @@ class Guess(TaskDistribution):
     """Goals in [-0.5, 0.5], outside up to 0.9."""
 
     name = "Guess"
-    parameters = (Parameter("goal", Uniform(-0.5, 0.5), ood=Uniform(0.6, 0.9)),)
+    parameters: tuple[Parameter, ...] = (Parameter("goal", Uniform(-0.5, 0.5), ood=Uniform(0.6, 0.9)),)
     horizon = HORIZON
 
     @property

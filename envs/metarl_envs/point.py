@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from metarl.tasks import Anchors, InDisc, Parameter, TaskParams, Uniform
+from metarl.tasks import Anchors, InDisc, Parameter, Task, TaskParams, Uniform
 from metarl.tasks.arrays import ArrayTaskDistribution
 
 MAX_STEP = 0.1  # per coordinate and environment step
@@ -28,6 +28,14 @@ class _Point(ArrayTaskDistribution):
     def move(position: np.ndarray, action: np.ndarray) -> np.ndarray:
         """Positions [n, 2] after the step."""
         return position + np.clip(action, -MAX_STEP, MAX_STEP)
+
+    def goal(self, task: Task) -> np.ndarray:
+        """Where the task's goal is, [2]."""
+        return np.asarray(task["goal"], np.float64)
+
+    def picture(self, path: np.ndarray, task: Task) -> np.ndarray:
+        """The plane from above: the path so far, the robot, and the goal, which the robot does not see."""
+        return plane_picture(path, self.goal(task), GOAL_RADIUS)
 
 
 class PointGoal(_Point):
@@ -77,6 +85,10 @@ class SparsePointGoal(_Point):
         source = "exact: standing at the start earns 0; straight to the goal (midpoint rule over the angle, 4096 nodes)"
         return Anchors(0.0, None, sparse_point_expert(self.horizon), source)
 
+    def goal(self, task: Task) -> np.ndarray:
+        angle = float(task["angle"])  # type: ignore[arg-type]
+        return np.array([math.cos(angle), math.sin(angle)])
+
     def initial_state(self, rng: np.random.Generator, n: int) -> np.ndarray:
         return np.zeros((n, 2))
 
@@ -87,6 +99,38 @@ class SparsePointGoal(_Point):
         angle = params["angle"]
         distance = np.hypot(position[:, 0] - np.cos(angle), position[:, 1] - np.sin(angle))
         return position, np.where(distance <= GOAL_RADIUS, 1.0 - distance, 0.0)
+
+
+# --- pictures ----------------------------------------------------------------------------------------
+
+
+def plane_picture(path: np.ndarray, goal: np.ndarray, radius: float, width: int = 320, height: int = 240) -> np.ndarray:
+    """A path [n, 2] in the plane, its last point and a goal with a radius, [height, width, 3] uint8.
+
+    The square [-1.5, 1.5] x [-1.5, 1.5], or as much more as the path and the goal need.
+    """
+    from PIL import Image, ImageDraw
+
+    reach = max(1.5, 1.1 * float(np.abs(np.vstack((path, goal))).max()))
+    scale = 2 * min(width, height) / (2 * reach)  # drawn at twice the size, so that edges come out smooth
+
+    def at(point: np.ndarray) -> tuple[float, float]:
+        return width + scale * float(point[0]), height - scale * float(point[1])
+
+    def disc(centre: np.ndarray, size: float) -> tuple[float, float, float, float]:
+        x, y = at(centre)
+        return x - size, y - size, x + size, y + size
+
+    image = Image.new("RGB", (2 * width, 2 * height), "white")
+    draw = ImageDraw.Draw(image)
+    for line in (((-reach, 0.0), (reach, 0.0)), ((0.0, -reach), (0.0, reach))):
+        draw.line([at(np.array(end)) for end in line], fill="#e6e6e6", width=2)
+    draw.ellipse(disc(goal, radius * scale), fill="#f5cdb2")
+    draw.ellipse(disc(goal, 5), fill="#D55E00")
+    draw.line([at(point) for point in path], fill="#0072B2", width=5, joint="curve")
+    draw.ellipse(disc(path[0], 5), outline="#0072B2", width=2)
+    draw.ellipse(disc(path[-1], 9), fill="#1a1a1a")
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
 
 
 # --- anchors: the returns of policies known in closed form -------------------------------------------

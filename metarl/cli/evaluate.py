@@ -13,16 +13,19 @@ import typer
 
 from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes, say
-from metarl.cli.executors import executors
+from metarl.cli.executors import executor_of
 from metarl.cli.options import Address, Local, Overrides, RunName, expanded, split_of
+from metarl.cli.task_values import split_of_all, task_of
 from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from metarl.config import RunConfig
     from metarl.evaluation.evaluate import Evaluation
+    from metarl.evaluation.grid import Grid
     from metarl.runs.build import TrainedRun
-    from metarl.tasks import Split, Task, TaskDistribution
+    from metarl.tasks import Split, Task
 
 
 def evaluate(
@@ -39,6 +42,16 @@ def evaluate(
         int | None, typer.Option(min=0, help="episodes per task adapted to before the judged ones [default: the run's]")
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds, the last one judged [default: the run's]")] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH:N",
+            help="a grid of tasks, also outside all ranges; other parameters as --task says or in the middle of theirs",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="count episodes and steps until this return [default: close to the expert's]")
+    ] = None,
     checkpoint: Annotated[
         int | None, typer.Option(min=0, help="the iteration of one of its checkpoints [default: the newest]")
     ] = None,
@@ -54,58 +67,101 @@ def evaluate(
     Overrides change how it acts in this evaluation, such as evaluation.context=blank.
     """
     with exit_codes():
-        from metarl.config import changes, load_stored_config
+        from metarl.config import load_stored_config
         from metarl.runs.build import load_run
         from metarl.runs.directory import evaluation_folder
         from metarl.runs.remote import reading_copy
 
-        if task and (split or tasks):
-            raise ConfigError(f"--task and {'--split' if split else '--tasks'} exclude each other")
+        _refuse_contradictions(vary, task, split, tasks, threshold)
         name = split_of(split or "test")
         options = _evaluation_keys(tasks, episodes, support, rounds, seed)
         console, run = result_console(), expanded(run)
         with reading_copy(run) as path:
             trained = load_run(path, [*(overrides or ()), *options], checkpoint)
-            chosen = [_task(trained.distribution, text) for text in task or ()]
-            if chosen:
-                name = _split_of_all(trained.distribution, chosen)
             stored = load_stored_config(path / "config.yaml")
-            if trained.config.evaluation.split != stored.evaluation.split:
-                raise ConfigError(
-                    "evaluation.split is what training was watched on: choose what is judged with --split"
-                )
-            changed = changes(stored, trained.config)
-            label = [*changed, *(f"task={text}" for text in task or ())]
-            folder = Path(expanded(out)) if out else evaluation_folder(path, name, trained.checkpoint.iteration, label)
-            trained.algorithm.evaluation_plan(
-                trained.distribution.horizon, trained.config.evaluation.settings
-            )  # or refused
+            changed = _changed(stored, trained)
+            label = [*changed, *(f"task={text}" for text in task or ()), *(f"vary={text}" for text in vary or ())]
+            notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
+            iteration = trained.checkpoint.iteration
+            if vary:
+                folder = Path(expanded(out)) if out else evaluation_folder(path, "grid", iteration, label)
+                with _writable(folder):
+                    grid = _evaluate_grid(trained, vary, task, local, address)
+                    _report_grid(console, grid, notes, folder, str(folder).replace(str(path), run))
+                return
+            chosen = [task_of(trained.distribution, text) for text in task or ()]
+            if chosen:
+                name = split_of_all(trained.distribution, chosen)
+            folder = Path(expanded(out)) if out else evaluation_folder(path, name, iteration, label)
             with _writable(folder):
-                result = _evaluate(trained, name, chosen, local, address)
-                notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
+                result = _evaluate(trained, name, chosen, threshold, local, address)
                 result = replace(result, notes=(*result.notes, *notes))
                 _report(console, result, folder, str(folder).replace(str(path), run))
                 if not chosen and name == stored.evaluation.split and stored.training.evaluate_every:
                     say(f"Training was watched on {name} tasks: what was chosen by them looks better here than it is.")
 
 
-def _refuse_what_does_not_apply(trained: TrainedRun) -> None:
-    """ConfigError of the algorithm where it has no such evaluation, before anything is written."""
-    trained.algorithm.evaluation_plan(trained.distribution.horizon, trained.config.evaluation.settings)
+def _changed(stored: RunConfig, trained: TrainedRun) -> list[str]:
+    """What this evaluation changes of the run's configuration; ConfigError where it may not, or has no such plan."""
+    from metarl.config import changes
+
+    if trained.config.evaluation.split != stored.evaluation.split:
+        raise ConfigError("evaluation.split is what training was watched on: choose what is judged with --split")
+    trained.algorithm.evaluation_plan(trained.distribution.horizon, trained.config.evaluation.settings)  # or refused
+    return changes(stored, trained.config)
 
 
-def _evaluate(trained: TrainedRun, split: Split, chosen: list[Task], is_local: bool, address: str | None) -> Evaluation:
-    from metarl.runs.evaluation import evaluate_run
+def _refuse_contradictions(
+    vary: list[str] | None, task: list[str] | None, split: str | None, tasks: int | None, threshold: float | None
+) -> None:
+    """ConfigError where options are given that have no meaning beside each other."""
+    given = {"--split": split, "--tasks": tasks, "--threshold": threshold if vary else None}
+    for option, value in given.items():
+        if value is not None and (task or vary):
+            raise ConfigError(f"{'--vary' if vary else '--task'} and {option} exclude each other")
+    if vary and task and len(task) > 1:
+        raise ConfigError("--vary: --task says what the other parameters are held at, and may be given once")
 
-    config = trained.config
-    if is_local:
-        config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
-    with executors(config, address) as make_executor:
-        executor = make_executor(trained.distribution, trained.algorithm.policy)
-        try:
-            return evaluate_run(trained, executor, split, chosen)
-        finally:
-            executor.close()
+
+def _evaluate_grid(
+    trained: TrainedRun, vary: list[str], task: list[str] | None, is_local: bool, address: str | None
+) -> Grid:
+    """The grid that --vary describes; --task, or the middle of the ranges, gives all other parameters."""
+    from metarl.evaluation.grid import axis_of, evaluate_grid, grid_tasks
+    from metarl.runs.evaluation import plan_of_grid
+    from metarl.tasks.middle import middle_task
+
+    distribution, config = trained.distribution, trained.config
+    axes = [axis_of(distribution, text) for text in vary]
+    base = task_of(distribution, task[0], fill=True) if task else middle_task(distribution)
+    grid_tasks(distribution, axes, base)  # or refused, before workers start
+    with executor_of(trained, is_local, address) as executor:
+        return evaluate_grid(
+            executor,
+            distribution,
+            plan_of_grid(trained.algorithm, distribution.horizon, config.evaluation.settings),
+            trained.algorithm.weights(),
+            axes,
+            base,
+            seed=config.seed,
+            iteration=trained.checkpoint.iteration,
+            tasks_per_unit=config.training.tasks_per_unit,
+        )
+
+
+def _evaluate(
+    trained: TrainedRun,
+    split: Split,
+    chosen: list[Task],
+    threshold: float | None,
+    is_local: bool,
+    address: str | None,
+) -> Evaluation:
+    from metarl.runs.evaluation import evaluate_run, with_blank
+
+    with executor_of(trained, is_local, address) as executor:
+        result = evaluate_run(trained, executor, split, chosen, threshold=threshold)
+        return with_blank(trained, executor, result, split, chosen) if result.adapts == "within" else result
 
 
 def _evaluation_keys(
@@ -120,44 +176,6 @@ def _evaluation_keys(
         "seed": seed,
     }
     return [f"{key}={value}" for key, value in keys.items() if value is not None]
-
-
-def _task(distribution: TaskDistribution, text: str) -> Task:
-    """The task of `mass=1.5,goal=[0.3, 0.4]`; ConfigError or TaskError where it is none of this distribution."""
-    from metarl.config.overrides import parse_override
-
-    example = ",".join(f"{parameter.name}=..." for parameter in distribution.parameters)
-    values = {}
-    for part in split_at_commas(text):
-        name, value = parse_override(part, "--task", "name=value,...", example)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number and not (isinstance(value, list) and value):
-            raise ConfigError(f"--task {text}: {name} = {value!r}: allowed is a number or a list of numbers")
-        values[name] = tuple(value) if isinstance(value, list) else value
-    return distribution.task(**values)
-
-
-def split_at_commas(text: str) -> list[str]:
-    """The parts between commas that stand in no brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character == "[") - (character == "]")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
-
-
-def _split_of_all(distribution: TaskDistribution, tasks: list[Task]) -> Split:
-    """The split that chosen tasks are judged as: the first of ood, train and validation that any of them belongs to,
-    and test where all are test tasks."""
-    splits = [distribution.split_of(task) for task in tasks]
-    if any("ood" in found for found in splits):
-        return "ood"
-    if all("test" in found for found in splits):
-        return "test"
-    return "train" if any("train" in found for found in splits) else "validation"
 
 
 @contextmanager
@@ -186,4 +204,15 @@ def _report(console: Console, result: Evaluation, folder: Path, shown_as: str) -
     result.write(folder / "evaluation.json")
     plot_adaptation(result, folder / "adaptation.png")
     for name in ("evaluation.json", "adaptation.png"):
+        console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _report_grid(console: Console, grid: Grid, notes: list[str], folder: Path, shown_as: str) -> None:
+    """Print a grid's table, write it and its picture into `folder`, and say where they are."""
+    from metarl.report.grid import grid_table, plot_grid
+
+    console.print(grid_table(grid, notes))
+    grid.write(folder / "grid.json")
+    plot_grid(grid, folder / "grid.png")
+    for name in ("grid.json", "grid.png"):
         console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from metarl.config import RunConfig
     from metarl.rollout.executor import Executor
     from metarl.rollout.policy import AdaptivePolicy
+    from metarl.runs.build import TrainedRun
     from metarl.tasks import TaskDistribution
     from metarl.training.loop import MakeExecutor
 
@@ -38,3 +39,17 @@ def executors(config: RunConfig, address: str | None) -> Iterator[MakeExecutor]:
             )
 
         yield make
+
+
+@contextmanager
+def executor_of(trained: TrainedRun, is_local: bool, address: str | None) -> Iterator[Executor]:
+    """Where the run's units are collected; closed at the end."""
+    config = trained.config
+    if is_local:
+        config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
+    with executors(config, address) as make_executor:
+        executor = make_executor(trained.distribution, trained.algorithm.policy)
+        try:
+            yield executor
+        finally:
+            executor.close()

@@ -17,19 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float
 
 from metarl.errors import ConfigError, MetarlError
+from metarl.evaluation.by_task import FEW_TASKS, ByTask, Estimate
 from metarl.evaluation.change import ChangeScore, change_score
-from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, hierarchical_ci95, iqm, mean, stratified_ci95
+from metarl.evaluation.measures import Measures, measure
+from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, iqm, mean
 from metarl.rollout import seeds
 from metarl.rollout.executor import Executor
-from metarl.rollout.types import TrialPlan, Unit, Weights
+from metarl.rollout.types import Adapts, TrialPlan, Unit, Weights
 from metarl.tasks import Anchors, Split, Task, TaskDistribution
 from metarl.tasks.task import Value
 
-FEW_TASKS = 8  # up to here intervals resample within tasks too, and reports show every task
 TASKS_PER_UNIT = 10
+ORACLE = "The policy is told the task: an oracle, not adaptation."
 _NO_WIDTH = 1e-9  # of an interval, relative to its bounds: rounding
 
 
@@ -62,12 +64,7 @@ class TaskScore:
         return self.name.partition("(")[2].removesuffix(")") or self.name
 
 
-@dataclass(frozen=True)
-class Gain:
-    """Last round minus first round, paired per task: what adaptation brings. `ci95` is of the mean."""
-
-    mean: float
-    ci95: Interval
+Gain = Estimate  # last round minus first round, paired per task: what adaptation between rounds brings
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,15 @@ class Evaluation:
     deterministic: bool | None = None  # whether judged actions are means, not samples; None: not recorded
     success_rates: tuple[float, ...] | None = None  # per round, where the tasks report success
     change: ChangeScore | None = None  # where the tasks change in mid-episode
+    adapts: Adapts = "between"  # rounds, or within them: then the first round is no measure of the policy before
+    measures: Measures | None = None  # of whole trials; earlier versions did not write them
+    blank: Estimate | None = None  # the last round's return of the same policy with its context kept blank
+    gain_over_blank: Gain | None = None  # last round minus that, paired per task
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether the policy was told the task."""
+        return ORACLE in self.notes
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the layout of evaluation.json."""
@@ -130,6 +136,10 @@ class Evaluation:
             deterministic=content.get("deterministic"),  # earlier versions did not write it
             success_rates=None if content.get("success_rates") is None else tuple(content["success_rates"]),
             change=ChangeScore.from_json(content.get("change")),
+            adapts=content.get("adapts", "between"),
+            measures=None if content.get("measures") is None else Measures.from_json(content["measures"]),
+            blank=_estimate(content.get("blank")),
+            gain_over_blank=_estimate(content.get("gain_over_blank")),
             **plain,
         )
 
@@ -171,6 +181,7 @@ def evaluate(
     tasks_per_unit: int = TASKS_PER_UNIT,
     trained_on: Sequence[Task] | None = None,
     chosen: Sequence[Task] = (),
+    threshold: float | None = None,
 ) -> Evaluation:
     """Collect trials on `num_tasks` tasks of a split with fixed weights, and summarise them.
 
@@ -178,7 +189,8 @@ def evaluate(
 
     The result depends on the arguments alone: units have `tasks_per_unit` tasks (the last one what remains),
     however many workers there are. The same seed draws the same tasks at every iteration of the weights.
-    `trained_on` holds the tasks themselves, where they are some that the weights were trained on.
+    `trained_on` holds the tasks themselves, where they are some that the weights were trained on. `threshold`: the
+    return that `measures.to_threshold` asks for; None: close to the expert's, where that is known.
     """
     assert trained_on is None or (split == "train" and len(trained_on) == num_tasks)
     given = trained_on if trained_on is not None else chosen or None
@@ -187,7 +199,7 @@ def evaluate(
     assert [trial.tasks for trial in trials] == [unit.tasks for unit in units], "trials must come in unit order"
     tasks = tuple(task for unit in units for task in unit.tasks)
     reported = [trial.success for trial in trials]
-    result = summarise(
+    summary = summarise(
         distribution,
         policy_plan,
         split,
@@ -200,7 +212,10 @@ def evaluate(
         was_trained_on=trained_on is not None,
         is_chosen=bool(chosen),
     )
-    return replace(result, change=change_score(distribution, trials))
+    groups = ByTask(tasks, _is_whole_family(distribution, split, len(set(tasks))), seed)
+    anchors = distribution.anchors if _anchors_apply(distribution, policy_plan, split) else Anchors()
+    measures = measure(trials, policy_plan, groups, anchors, threshold)
+    return replace(summary, measures=measures, change=change_score(distribution, trials))
 
 
 def evaluation_units(
@@ -239,24 +254,23 @@ def summarise(
 
     `was_trained_on`: the tasks are some that the weights were trained on. `is_chosen`: they were not drawn.
     """
-    distinct = sorted(set(tasks), key=lambda task: tuple(task.vector()))
-    rows = [[k for k, task in enumerate(tasks) if task == one] for one in distinct]
-    task_means = _means_by_task(returns, rows)
-    repeats = [_repeats(returns[:, row]) for row in rows]  # D x [R, M]
-    is_whole = _is_whole_family(distribution, split, len(distinct))
-    anchors_apply = split != "ood" and plan.horizon == distribution.horizon
+    is_whole = _is_whole_family(distribution, split, len(set(tasks)))
+    groups = ByTask(tasks, is_whole, seed)
+    distinct, rows = groups.distinct, groups.rows
+    task_means, repeats = groups.means(returns), groups.repeats(returns)  # [R, D], D x [R, M]
+    anchors_apply = _anchors_apply(distribution, plan, split)
     rounds = tuple(
         RoundScore(
             float(mean(task_means[r])),
             float(iqm(task_means[r])),
-            _interval(task_means[r], [scores[r] for scores in repeats], is_whole, seed),
+            groups.interval(task_means[r], [scores[r] for scores in repeats]),
             cvar(returns[r]),
             distribution.anchors.normalise(float(mean(task_means[r]))) if anchors_apply else None,
         )
         for r in range(len(returns))
     )
     gains = task_means[-1] - task_means[0]  # [D], each task with itself
-    gain_interval = _interval(gains, [scores[-1] - scores[0] for scores in repeats], is_whole, seed)
+    gain_interval = groups.interval(gains, [scores[-1] - scores[0] for scores in repeats])
     notes = _notes(distribution, plan, split, len(distinct), len(tasks), was_trained_on, is_chosen)
     intervals = [*(score.ci95 for score in rounds), *([gain_interval] if len(rounds) > 1 else [])]
     return Evaluation(
@@ -279,35 +293,38 @@ def summarise(
         splits_coincide=distribution.splits_coincide,
         notes=(*notes, *_width_notes(intervals, repeats)),
         deterministic=plan.rounds[-1].deterministic,
-        success_rates=None if success is None else tuple(_means_by_task(success, rows).mean(axis=1).tolist()),
+        success_rates=None if success is None else tuple(groups.means(success).mean(axis=1).tolist()),
+        adapts=plan.adapts,
     )
 
 
-def _means_by_task(values: Shaped[np.ndarray, "R K N"], rows: list[list[int]]) -> Float[np.ndarray, "R D"]:
-    """The mean over the trials and streams of each distinct task, whose trials are at `rows`."""
-    return np.stack([values[:, row].mean(axis=(1, 2)) for row in rows], axis=1)
+def against_blank(evaluation: Evaluation, blank: Evaluation, seed: int) -> Evaluation:
+    """`evaluation` with the return of `blank`, the same tasks judged with a blank context, and the gain over it.
+
+    The gain is paired per task; its interval resamples the tasks.
+    """
+    assert [s.task for s in evaluation.per_task] == [s.task for s in blank.per_task]
+    last = blank.rounds[-1]
+    return replace(evaluation, blank=Estimate(last.mean, last.ci95), gain_over_blank=paired(evaluation, blank, seed))
 
 
-def _interval(values: Float[np.ndarray, " D"], repeats: list[np.ndarray], is_whole: bool, seed: int) -> Interval:
-    """The 95 % interval of the mean of one score per task, by the method that the number of tasks asks for."""
-    if is_whole:
-        return stratified_ci95(repeats, mean, seed)
-    if len(values) <= FEW_TASKS:
-        return hierarchical_ci95(repeats, mean, seed)
-    return bootstrap_ci95(values, mean, seed)
+def paired(one: Evaluation, other: Evaluation, seed: int) -> Estimate:
+    """Last round's return of `one` minus that of `other` on the same tasks; its interval resamples the tasks."""
+    gaps = np.array([a.returns[-1] - b.returns[-1] for a, b in zip(one.per_task, other.per_task, strict=True)])
+    return Estimate(float(mean(gaps)), bootstrap_ci95(gaps, mean, seed))
+
+
+def _estimate(content: dict[str, Any] | None) -> Estimate | None:
+    return None if content is None else Estimate(content["mean"], tuple(content["ci95"]))
+
+
+def _anchors_apply(distribution: TaskDistribution, plan: TrialPlan, split: Split) -> bool:
+    return split != "ood" and plan.horizon == distribution.horizon
 
 
 def _is_whole_family(distribution: TaskDistribution, split: Split, num_distinct: int) -> bool:
     """Whether the tasks at hand are all the tasks there are."""
     return split != "ood" and distribution.splits_coincide and num_distinct == distribution.num_tasks
-
-
-def _repeats(returns: Float[np.ndarray, "R M N"]) -> Float[np.ndarray, "R _"]:
-    """The independent scores of one task: its trials' means, or of a single trial its episodes.
-
-    Episodes of one trial share its adaptation, so trials are the repeats wherever there is more than one.
-    """
-    return returns.mean(axis=2) if returns.shape[1] > 1 else returns[:, 0]
 
 
 def _width_notes(intervals: Sequence[Interval], repeats: Sequence[np.ndarray]) -> tuple[str, ...]:
@@ -332,7 +349,7 @@ def _notes(
     """What a reader must know to read the numbers right, in plain sentences."""
     notes = []
     if distribution.reveals_task:
-        notes.append("The policy is told the task: an oracle, not adaptation.")
+        notes.append(ORACLE)
     if distribution.splits_coincide and split != "ood":
         count = "two" if distribution.num_tasks == 2 else str(distribution.num_tasks)
         which = "Train, validation and test" if split == "validation" else "Train and test"

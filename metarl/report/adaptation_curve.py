@@ -13,11 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from metarl.errors import MetarlError
-from metarl.evaluation.evaluate import FEW_TASKS, Evaluation
+from metarl.evaluation.by_task import FEW_TASKS
+from metarl.evaluation.evaluate import Evaluation
 from metarl.report.labels import ReferenceReturn, judged_actions, reference_returns
 from metarl.report.metrics import Curve, Run, read_run
 from metarl.report.style import BLUE, CATEGORIES, INK, SKY, VERMILLION, add_legend, dark_viridis, new_figure, save
 from metarl.report.table import headline, interval, number
+from metarl.rollout.types import Adapts
 
 _MAX_LABEL = 44
 _LABEL_ROOM = 0.42  # right of the last round, as a share of all rounds' span, for the reference returns' names
@@ -43,21 +45,31 @@ def adaptation_figure(evaluation: Evaluation) -> Figure:
     """Return against round: a thin line per task, the mean with its 95 % interval, the reference returns."""
     gain, num_rounds = evaluation.adaptation_gain, len(evaluation.rounds)
     subtitle = f"{headline(evaluation)}; judged actions: {judged_actions(evaluation.deterministic)}"
+    is_between = evaluation.adapts == "between"
+    what = "gain"
+    if not is_between:
+        gain, what = evaluation.gain_over_blank or gain, "gain over a blank context"
+        what = what if evaluation.gain_over_blank else "last minus first episode"
     if num_rounds > 1:
-        subtitle += f"\ngain {number(gain.mean, '+')}, 95 % interval {interval(gain.ci95, '+')}, paired per task"
-    figure, axes = new_figure("Return before and after adaptation", subtitle)
+        subtitle += f"\n{what} {number(gain.mean, '+')}, 95 % interval {interval(gain.ci95, '+')}, paired per task"
+    title = "Return before and after adaptation" if is_between else "Return of the episodes of a trial"
+    figure, axes = new_figure(title, subtitle)
     _draw_tasks(figure, axes, evaluation)
     _draw_mean(axes, evaluation)
-    axes.set_xticks(range(num_rounds), [_round_tick(r, num_rounds) for r in range(num_rounds)])
+    axes.set_xticks(range(num_rounds), [_round_tick(r, num_rounds, evaluation.adapts) for r in range(num_rounds)])
     span = max(num_rounds - 1, 1)
     axes.set_xlim(-0.1 * span, num_rounds - 1 + (_LABEL_ROOM if _references(evaluation) else 0.06) * span)
-    axes.set_xlabel("round (the episodes collected with one adaptation state)")
+    axes.set_xlabel(
+        "round (the episodes collected with one adaptation state)" if is_between else "episode of the trial"
+    )
     _draw_references(axes, evaluation)
     add_legend(figure, axes)
     return figure
 
 
-def _round_tick(index: int, num_rounds: int) -> str:
+def _round_tick(index: int, num_rounds: int, adapts: Adapts) -> str:
+    if adapts != "between":
+        return str(index + 1)
     if index == 0:
         return "0\nbefore adaptation"
     return f"{index}\nafter adaptation" if index == num_rounds - 1 else str(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from metarl.rollout.types import Adapts
 from metarl.tasks import Anchors
 
 RETURN = "return per episode, undiscounted"
@@ -31,3 +32,25 @@ def reference_returns(anchors: Anchors) -> tuple[ReferenceReturn, ...]:
 def judged_actions(is_deterministic: bool | None) -> str:
     """How the actions of judged episodes were taken; evaluations of earlier versions (None) do not say."""
     return {True: "means", False: "samples", None: "not recorded"}[is_deterministic]
+
+
+MEANINGS: dict[Adapts, str] = {  # what the rounds of an evaluation mean
+    "between": (
+        "Before adaptation: the policy as it was trained, without experience of the task. After: adapted to its own "
+        "episodes on it."
+    ),
+    "within": (
+        "This policy adapts at every step, so that episode 1 already holds adaptation and no round comes before it. "
+        "Its gain is measured against the same policy with its memory kept blank."
+    ),
+    "never": "This policy does not adapt: its episodes differ by chance alone.",
+}
+
+
+def round_name(index: int, num_rounds: int, adapts: Adapts) -> str:
+    """What a round is to the reader. "before adaptation" is said of a policy that adapts between rounds alone."""
+    if adapts != "between":
+        return f"episode {index + 1}"
+    if index == 0:
+        return "before adaptation"
+    return "after adaptation" if index == num_rounds - 1 else f"adapting, round {index}"

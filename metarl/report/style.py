@@ -45,11 +45,18 @@ def add_legend(figure: Figure, axes: Axes) -> None:
     """A legend below the axes, where it hides nothing; a name that several lines share stands there once."""
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    columns = 2 if max(map(len, labels)) > 26 else 3
+    longest = max(map(len, labels))
+    room = int(figure.get_figwidth() / (0.085 * longest + 0.45))  # inches of a name of that length, with its line
+    columns = min(2 if longest > 26 else 3, max(room, 1))
     names = [name for column in range(columns) for name in list(unique)[column::columns]]  # read row by row
     figure.legend(
         [unique[name] for name in names], names, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
     )
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib takes as it is: a dollar sign starts no formula."""
+    return text.replace("$", r"\$")
 
 
 def dark_viridis() -> Colormap:

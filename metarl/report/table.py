@@ -5,9 +5,12 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
+from metarl.evaluation.by_task import FEW_TASKS
 from metarl.evaluation.change import ChangeScore
-from metarl.evaluation.evaluate import FEW_TASKS, Evaluation
-from metarl.report.labels import RETURN, judged_actions, reference_returns
+from metarl.evaluation.evaluate import Evaluation
+from metarl.evaluation.measures import ToThreshold
+from metarl.report.labels import MEANINGS, RETURN, judged_actions, reference_returns, round_name
+from metarl.rollout.types import Adapts
 
 _COLUMNS = ("mean", "IQM", "95 % interval", "CVaR 5 %", "normalised")
 
@@ -27,10 +30,11 @@ def table(evaluation: Evaluation) -> Table:
         shown.add_column(column, justify="right", no_wrap=True)
     for index, score in enumerate(evaluation.rounds):
         cells = (number(score.mean), number(score.iqm), interval(score.ci95), number(score.cvar5))
-        shown.add_row(round_label(index, len(evaluation.rounds)), *cells, _normalised(score.normalised))
+        label = round_label(index, len(evaluation.rounds), evaluation.adapts)
+        shown.add_row(label, *cells, _normalised(score.normalised))
     shown.add_section()
-    gain = evaluation.adaptation_gain
-    shown.add_row("adaptation gain (last - first round)", number(gain.mean, "+"), "", interval(gain.ci95, "+"), "", "")
+    _add_gains(shown, evaluation)
+    _add_measures(shown, evaluation)
     _add_success_rates(shown, evaluation)
     _add_reference_returns(shown, evaluation)
     _add_tasks(shown, evaluation)
@@ -47,11 +51,65 @@ def headline(evaluation: Evaluation) -> str:
     return f"{evaluation.distribution} v{evaluation.version}, {evaluation.split} split: {tasks}, {per}"
 
 
-def round_label(index: int, num_rounds: int) -> str:
-    """'round 1 (after adaptation)': what the reader should think of when seeing this round."""
+def round_label(index: int, num_rounds: int, adapts: Adapts = "between") -> str:
+    """'round 1 (after adaptation)': what the reader should think of when seeing this round; 'episode 2' of a policy
+    that adapts within episodes, or not at all."""
+    if adapts != "between":
+        return round_name(index, num_rounds, adapts)
     if index == 0:
         return "round 0 (before adaptation)"
     return f"round {index} ({'after adaptation' if index == num_rounds - 1 else 'adapting'})"
+
+
+def _add_gains(shown: Table, evaluation: Evaluation) -> None:
+    """What adaptation brings: between rounds, or over the policy that cannot adapt."""
+    difference = evaluation.adaptation_gain
+    is_gain = evaluation.adapts == "between"
+    name = "adaptation gain (last - first round)" if is_gain else "last - first episode"
+    shown.add_row(name, number(difference.mean, "+"), "", interval(difference.ci95, "+"), "", "")
+    if evaluation.blank is not None:
+        blank = evaluation.blank
+        shown.add_row("its last round, context blank", number(blank.mean), "", interval(blank.ci95), "", "")
+    if evaluation.gain_over_blank is not None:
+        gain = evaluation.gain_over_blank
+        shown.add_row("gain over its blank context", number(gain.mean, "+"), "", interval(gain.ci95, "+"), "", "")
+    blind = evaluation.anchors.task_blind
+    if not is_gain and blind is not None and evaluation.split != "ood":
+        last = evaluation.rounds[-1]
+        low, high = (bound - blind for bound in last.ci95)
+        over = interval((low, high), "+")
+        shown.add_row("gain over the best non-adaptive policy", number(last.mean - blind, "+"), "", over, "", "")
+
+
+def _add_measures(shown: Table, evaluation: Evaluation) -> None:
+    """Of whole trials, exploration included."""
+    measures = evaluation.measures
+    if measures is None or len(evaluation.rounds) == 1:
+        return
+    shown.add_section()
+    estimates = {
+        "online return, exploration included": measures.online,
+        "area under the adaptation curve": measures.area,
+        "regret per episode, to the expert": measures.regret,
+    }
+    for name, found in estimates.items():
+        if found is not None:
+            shown.add_row(name, number(found.mean), "", interval(found.ci95), "", "")
+    if measures.to_threshold is not None:
+        shown.add_row(Text(threshold_label(measures.to_threshold)), Text(threshold_value(measures.to_threshold)))
+
+
+def threshold_label(found: ToThreshold) -> str:
+    """'until 90 % of the way to the expert (-12.3)'."""
+    what = "90 % of the way to the expert" if found.is_default else "the threshold"
+    return f"adapted on until {what} ({number(found.threshold)})"
+
+
+def threshold_value(found: ToThreshold) -> str:
+    """'2.1 episodes, 42 steps (80% of tasks)'."""
+    if found.episodes is None or found.steps is None:
+        return "reached on no task"
+    return f"{found.episodes:.1f} episodes, {found.steps:.0f} steps ({found.reached:.0%} of tasks)"
 
 
 def _add_success_rates(shown: Table, evaluation: Evaluation) -> None:
@@ -84,7 +142,7 @@ def _add_tasks(shown: Table, evaluation: Evaluation) -> None:
 
 def _caption(evaluation: Evaluation) -> str:
     judged = judged_actions(evaluation.deterministic)
-    lines = [f"{evaluation.env_steps:,} environment steps; judged actions: {judged}"]
+    lines = [f"{evaluation.env_steps:,} environment steps; judged actions: {judged}", meaning(evaluation)]
     if evaluation.anchors.source:
         lines.append(f"Reference returns: {evaluation.anchors.source}")
     if evaluation.change is not None:
@@ -100,6 +158,18 @@ def _change(change: ChangeScore) -> str:
         recovery = f"90 % recovered after {change.recovery_steps:.0f} steps{never}"
     rewards = f"{number(change.reward_before)} per step before, {number(change.reward_after)} after"
     return f"Change in mid-episode ({change.episodes} episodes): reward {rewards}; {recovery}"
+
+
+def meaning(evaluation: Evaluation) -> str:
+    """What the rounds mean for the family of algorithms at hand, and how much experience lies between them."""
+    measures = evaluation.measures
+    text = MEANINGS[evaluation.adapts]
+    if evaluation.adapts == "between" and len(evaluation.rounds) == 1:
+        return "One round: the policy as it was trained, without experience of the task."
+    if measures is None or evaluation.adapts == "never" or len(evaluation.rounds) == 1:
+        return text
+    of = "of each task come before the last round" if evaluation.adapts == "within" else "of each task are adapted to"
+    return f"{text} {measures.episodes_adapted_on} episodes ({measures.steps_adapted_on:.0f} steps) {of}."
 
 
 def number(value: float, sign: str = "") -> str:

@@ -18,6 +18,7 @@ Weights = Mapping[str, np.ndarray]
 Extras = dict[str, np.ndarray]
 Role = Literal["support", "query"]
 Context = Literal["own", "blank", "shuffled"]
+Adapts = Literal["between", "within", "never"]  # rounds; at every step; not at all
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,15 @@ class TrialPlan:
 
     context: whose experience the policy adapts to. `own` is normal use. For ablations in evaluations, `blank` gives it
     none and `shuffled` that of another task of the unit.
+    adapts: when the policy adapts. `within` episodes the first round already holds adaptation, so that it is no measure
+    of the policy before adaptation; reports say what they compare with instead.
     """
 
     num_streams: int
     horizon: int
     rounds: tuple[RoundPlan, ...]
     context: Context = "own"
+    adapts: Adapts = "between"
 
     @property
     def max_steps(self) -> int:

@@ -129,6 +129,10 @@ class GuardedBatch(TaskBatch):
                 self._check(what, array, (self.num_envs,))
         return obs, rewards, terminated, truncated, info
 
+    def render_frame(self, index: int = 0) -> np.ndarray | None:
+        with environment_faults([self.tasks[index]], "render"):
+            return self._batch.render_frame(index)
+
     @staticmethod
     def _check(what: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
         if array.shape != shape:

@@ -45,8 +45,15 @@ class ArrayTaskDistribution(TaskDistribution):
         """Observations [n, O] as a new array; the state itself unless overridden."""
         return state.copy()
 
-    def make(self, task: Task) -> gymnasium.Env:
-        return SingleTaskEnv(ArrayBatch(self, [task]))
+    def picture(self, path: np.ndarray, task: Task) -> np.ndarray | None:
+        """An RGB picture [height, width, 3] uint8 of an episode so far: its states `path` [steps + 1, S]; None where
+        the family has none."""
+        return None
+
+    def make(self, task: Task, render_mode: str | None = None) -> gymnasium.Env:
+        batch = ArrayBatch(self, [task])
+        draws = render_mode == "rgb_array" and batch.render_frame() is not None
+        return SingleTaskEnv(batch, render=batch.render_frame if draws else None)
 
     def make_batch(self, tasks: Sequence[Task]) -> TaskBatch:
         return ArrayBatch(self, tasks)
@@ -62,6 +69,7 @@ class ArrayBatch(TaskBatch):
         self._set_spaces(family.single_observation_space, family.single_action_space, len(tasks))
         self.set_tasks(tasks)
         self._state = family.initial_state(np.random.Generator(np.random.Philox(0)), self.num_envs)
+        self._path: list[np.ndarray] | None = None  # kept from the first picture on
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         if len(tasks) != self.num_envs:
@@ -77,9 +85,20 @@ class ArrayBatch(TaskBatch):
         mask = self._reset_mask(options, self.num_envs)
         fresh = self._family.initial_state(self._generator(seed), self.num_envs)
         self._state = np.where(mask[:, None], fresh, self._state)
+        if self._path is not None:
+            self._path = [self._state]
         return self._family.observe(self._state), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         rng = self._generator(None)
         self._state, rewards = self._family.transition(rng, self._state, np.asarray(actions), self._params)
+        if self._path is not None:
+            self._path.append(self._state)
         return self._family.observe(self._state), rewards, self._terminated.copy(), self._truncated.copy(), {}
+
+    def render_frame(self, index: int = 0) -> np.ndarray | None:
+        """The family's picture of an episode: of all its states since the last reset, where one was asked for before
+        that reset, else of the present state alone."""
+        if self._path is None:
+            self._path = [self._state]
+        return self._family.picture(np.stack([state[index] for state in self._path]), self.tasks[index])

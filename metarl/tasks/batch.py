@@ -15,7 +15,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from metarl.errors import TaskError
+from metarl.errors import EnvironmentFault, TaskError
+from metarl.plugins import describe
 from metarl.tasks.action_space import require_same_kind
 from metarl.tasks.environment import CheckedEnv
 from metarl.tasks.task import Task
@@ -52,6 +53,10 @@ class TaskBatch(VectorEnv):
     def action_spaces(self) -> tuple[gymnasium.Space, ...]:
         """The action space of every sub-environment; their bounds may differ. `single_action_space` is the first's."""
         return (self.single_action_space,) * self.num_envs
+
+    def render_frame(self, index: int = 0) -> np.ndarray | None:
+        """An RGB picture [height, width, 3] uint8 of one sub-environment as it stands; None where there is none."""
+        return None
 
     def _generator(self, seed: int | Sequence[int | None] | None) -> np.random.Generator:
         """One generator for all draws of the batch: anew from `seed` (an int, or several ints), else the one so far."""
@@ -139,6 +144,23 @@ class EnvBatch(TaskBatch):
         info = {"success": np.array([bool(s) for s in reported])} if any(s is not None for s in reported) else {}
         return self._obs.copy(), rewards, self._terminated.copy(), self._truncated.copy(), info
 
+    def render_frame(self, index: int = 0) -> np.ndarray | None:
+        """What the environment renders as `rgb_array`; None where it was not made to. EnvironmentFault where it
+        raises or gives something else."""
+        env = self._envs[index].env
+        if env.render_mode != "rgb_array":
+            return None
+        try:
+            frame = env.render()
+        except Exception as error:
+            raise EnvironmentFault(f"{self.tasks[index]}: render raised {describe(error)}") from error
+        if not (isinstance(frame, np.ndarray) and frame.ndim == 3 and frame.shape[2] == 3):
+            raise EnvironmentFault(
+                f"{self.tasks[index]}: render with render_mode='rgb_array' returned {type(frame).__name__} of shape "
+                f"{np.shape(frame)}, Gymnasium wants an array [height, width, 3]"
+            )
+        return frame.astype(np.uint8, copy=False)
+
     def close_extras(self, **kwargs: Any) -> None:
         for env in self._envs:
             env.close()
@@ -148,7 +170,7 @@ class EnvBatch(TaskBatch):
 class SingleTaskEnv(gymnasium.Env):
     """One environment seen as an ordinary Gymnasium environment: a batch of one, the same code."""
 
-    def __init__(self, batch: TaskBatch, render: Callable[[], np.ndarray] | None = None):
+    def __init__(self, batch: TaskBatch, render: Callable[[], np.ndarray | None] | None = None):
         self._batch, self._render = batch, render
         render_fps = batch.metadata.get("render_fps", 20)
         self.metadata = {"render_modes": ["rgb_array"] if render else [], "render_fps": render_fps}

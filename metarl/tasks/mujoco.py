@@ -106,6 +106,7 @@ class MujocoBatch(TaskBatch):
         if not tasks:
             raise TaskError("a batch needs at least one task")
         self._family = family
+        self._renderers: dict[tuple[int, int, int], Any] = {}
         model = family.model()
         _require_actuators(family, model)
         threads = int(os.environ.get("METARL_PHYSICS_THREADS", "0"))
@@ -133,6 +134,7 @@ class MujocoBatch(TaskBatch):
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         if len(tasks) != self._physics.num_sims:
             raise TaskError(f"this batch holds {self._physics.num_sims} tasks, got {len(tasks)}")
+        self._close_renderers()
         self.tasks = tuple(tasks)
         names = [name for name, _ in tasks[0].items]
         self._params = {name: np.array([task[name] for task in tasks], dtype=np.float64) for name in names}
@@ -220,12 +222,28 @@ class MujocoBatch(TaskBatch):
         if camera is None:
             camera = 0 if model.ncam else -1
         try:
-            with mujoco.Renderer(model, height, width) as renderer:
-                renderer.update_scene(data, camera)
-                return renderer.render().copy()
+            renderer = self._renderer(index, model, height, width)
+            renderer.update_scene(data, camera)
+            return renderer.render().copy()
         except Exception as error:
             hint = "set MUJOCO_GL to egl or osmesa"
             raise EnvironmentFault(f"cannot render {self.tasks[index]}: {error} ({hint})") from error
+
+    def _renderer(self, index: int, model: Any, height: int, width: int) -> Any:
+        """A renderer of one simulation: kept, because making one takes as long as many pictures, until its task
+        changes and with it what the model shows."""
+        key = (index, height, width)
+        if key not in self._renderers:
+            self._renderers[key] = mujoco.Renderer(model, height, width)
+        return self._renderers[key]
+
+    def _close_renderers(self) -> None:
+        for renderer in self._renderers.values():
+            renderer.close()
+        self._renderers = {}
+
+    def close_extras(self, **kwargs: Any) -> None:
+        self._close_renderers()
 
 
 def _require_actuators(family: MujocoTaskDistribution, model: Any) -> None:

@@ -133,6 +133,9 @@ class RevealedBatch(TaskBatch):
         obs, *rest = self._inner.step(actions)
         return np.concatenate((obs, self._columns), axis=1), *rest
 
+    def render_frame(self, index: int = 0) -> np.ndarray | None:
+        return self._inner.render_frame(index)
+
     def close_extras(self, **kwargs: Any) -> None:
         self._inner.close_extras(**kwargs)
 
@@ -175,7 +178,7 @@ class Scale:
     @staticmethod
     def of(prior: Prior) -> Scale:
         low, high = ends_of(prior)
-        return Scale(low, high, _is_log(prior))
+        return Scale(low, high, is_log(prior))
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Values [n, size] -> [n, size]."""
@@ -184,5 +187,5 @@ class Scale:
         return (2 * x - low - high) / np.where(width > 0, width, 1.0) * (width > 0)
 
 
-def _is_log(prior: Prior) -> bool:
-    return isinstance(prior, LogUniform) or (isinstance(prior, Mixture) and all(_is_log(part) for part in prior.parts))
+def is_log(prior: Prior) -> bool:
+    return isinstance(prior, LogUniform) or (isinstance(prior, Mixture) and all(is_log(part) for part in prior.parts))

@@ -24,6 +24,7 @@ Run = Callable[..., Evaluation]
 KEYS = {
     "adaptation_gain", "anchors", "deterministic", "distribution", "env_steps", "episodes_per_round", "notes",
     "iteration", "num_tasks", "per_task", "rounds", "seed", "split", "splits_coincide", "success_rates",
+    "adapts", "measures", "blank", "gain_over_blank",
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from metarl.cli.evaluate import split_at_commas
+from metarl.cli.task_values import split_at_commas
 from metarl.evaluation.evaluate import Evaluation
 from metarl.runs import evaluation
 from tests.field.conftest import command

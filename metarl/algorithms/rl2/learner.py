@@ -55,7 +55,7 @@ from metarl.ops.moments import Moments, rescale_output_
 from metarl.ops.ppo import PPOCoefficients, PPOMetrics, explained_variance, ppo_loss
 from metarl.rollout import seeds
 from metarl.rollout.policy import Spaces
-from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan
+from metarl.rollout.types import Adapts, RoundPlan, TrialBatch, TrialPlan
 from metarl.tasks import Task, TaskDistribution
 
 _VALUE_MEMORY = 0.97  # how much of the critic's normaliser an update keeps
@@ -130,7 +130,10 @@ class RL2:
         support = RoundPlan("support", deterministic=settings.deterministic and c.fine_tuning is None)
         query = RoundPlan("query", adapt=False, deterministic=settings.deterministic)
         streams = judged_streams(c.num_streams, settings)
-        return TrialPlan(streams, horizon, (*[support] * before, query), settings.context)
+        adapts: Adapts = "within" if c.memory != "none" and settings.context != "blank" else "never"
+        if c.fine_tuning:
+            adapts = "between"
+        return TrialPlan(streams, horizon, (*[support] * before, query), settings.context, adapts)
 
     def weights(self) -> dict[str, np.ndarray]:
         weights = to_host({NET_PREFIX + name: value for name, value in self._params.items()})

@@ -1,0 +1,44 @@
+"""Which OpenGL draws MuJoCo's pictures where there is no screen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from metarl.errors import ConfigError
+
+_BACKENDS = ("egl", "osmesa")  # a GPU's or Mesa's; Mesa's in memory
+_PROBE = (
+    "import mujoco; r = mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco><worldbody/></mujoco>'), 8, 8); "
+    "r.render(); r.close()"
+)
+
+
+def works(backend: str) -> bool:
+    """Whether MuJoCo renders with `MUJOCO_GL=backend`, tried in another process: a failure may end the process."""
+    environment = {**os.environ, "MUJOCO_GL": backend}
+    try:
+        tried = subprocess.run([sys.executable, "-c", _PROBE], env=environment, capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return tried.returncode == 0
+
+
+def choose_opengl(is_working: Callable[[str], bool] = works) -> str | None:
+    """Set MUJOCO_GL to the first backend that works where neither it nor a screen is there; what it is then.
+
+    To be called before anything imports mujoco. ConfigError, with what to install, where no backend works.
+    """
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen or os.environ.get("DISPLAY") or sys.platform != "linux":
+        return chosen
+    for backend in _BACKENDS:
+        if is_working(backend):
+            os.environ["MUJOCO_GL"] = backend
+            return backend
+    raise ConfigError(
+        "MuJoCo cannot render here: there is no screen (DISPLAY is not set), and neither EGL nor OSMesa works. Install "
+        "one of them (Debian and Ubuntu: libegl1 with libgl1-mesa-dri, or libosmesa6), or set MUJOCO_GL"
+    )

@@ -1,0 +1,176 @@
+"""What the documentation shows runs: its Python, its examples, and every command line in it."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from metarl.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "generated" not in path.parts)
+TEXTS = [ROOT / "README.md", *PAGES]
+BLOCK = re.compile(r"^(?:<!-- needs (?P<needs>[\w.]+) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The code blocks of a page that need nothing that is missing."""
+    found = []
+    for match in BLOCK.finditer(path.read_text(encoding="utf-8")):
+        if match["language"] == language and (match["needs"] is None or _is_there(match["needs"])):
+            found.append(match["code"])
+    return found
+
+
+def _is_there(module: str) -> bool:
+    try:
+        __import__(module)
+    except ImportError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("page", ["start.md", "tutorials/deploy.md"])
+def test_the_python_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    names: dict[str, object] = {}
+    for code in blocks(DOCS / page, "python"):
+        exec(compile(code, page, "exec"), names)
+
+
+def command_lines() -> list[str]:
+    """Every `metarl ...` in a block without a language, continued lines joined, comments cut off."""
+    found = []
+    for path in TEXTS:
+        for code in blocks(path, ""):
+            for line in code.replace("\\\n", " ").splitlines():
+                if line.startswith("metarl ") and not re.search(r"[A-Z]{3,} \||\[--|\.\.\.", line):
+                    found.append(re.sub(r"\s+#.*", "", line))
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_every_command_line_is_one(line: str) -> None:
+    """Its commands and options exist, and its options have values of their kinds; nothing is run."""
+    words = shlex.split(line)[1:]
+    command: Any = typer.main.get_command(app)
+    context = click.Context(command)
+    while isinstance(command, click.Group):
+        word, *words = words
+        found = command.get_command(context, word)
+        assert found is not None, f"there is no command {word}"
+        command = found
+    command.make_context(command.name, words)
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The example files in the current directory."""
+    for path in (DOCS / "examples").iterdir():
+        if path.is_file():
+            (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    for name in ("my_tasks", "my_algorithm"):
+        sys.modules.pop(name, None)
+
+
+def metarl(*words: str) -> str:
+    done = CliRunner().invoke(app, list(words))
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_the_robot_of_the_tutorial_trains_and_is_filmed(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUJOCO_GL", "egl")  # not needed by it, and so not looked for
+    metarl("tasks", "check", "my_tasks:Pendulum")
+    small = ["algorithm.tasks_per_iteration=4", "training.iterations=1", "training.tasks_per_unit=4"]
+    metarl("train", "my_pendulum.yaml", "--local", "--run-dir", "run", *small, "evaluation.num_tasks=2")
+    out = metarl("record", "run", "--task", "length=1.8", "--every", "50", "--out", "long.gif")
+    assert "long.gif" in out
+    assert Path("long.gif").stat().st_size > 1000
+
+
+def test_the_algorithm_of_the_tutorial_learns(examples: Path) -> None:
+    options = ["algorithm={name: 'my_algorithm:MeanAction'}", "training.iterations=3", "training.evaluate_every=0"]
+    metarl("train", "point_goal", *options, "--local", "--run-dir", "run")
+    assert "adaptation gain" in metarl("evaluate", "run", "--local", "--tasks", "4")
+
+
+def test_every_page_is_in_a_table_of_contents() -> None:
+    listed = {
+        name.strip()
+        for path in PAGES
+        for tree in re.findall(r"```\{toctree\}\n(.*?)```", path.read_text(encoding="utf-8"), re.S)
+        for name in tree.splitlines()
+    }
+    missing = [
+        name
+        for path in PAGES
+        if (name := path.relative_to(DOCS).with_suffix("").as_posix()) not in listed and name != "index"
+    ]
+    assert missing == []
+
+
+def test_links_to_files_of_the_repository_lead_somewhere() -> None:
+    broken = [
+        f"{path.relative_to(ROOT)}: {link}"
+        for path in TEXTS
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+        if not (path.parent / link).exists() and "generated" not in link
+    ]
+    assert broken == []
+
+
+# --- the reference -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def generated(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    yield importlib.import_module("generated")
+    sys.modules.pop("generated")
+
+
+def test_the_reference_has_every_public_module(generated) -> None:
+    floors = {path.name for path in (ROOT / "metarl").iterdir() if (path / "__init__.py").is_file()}
+    assert floors - set(generated.FLOORS) <= {"cli"}, "name the floor in docs/_ext/generated.py"
+    assert "metarl.report.video.film" in generated.modules_of("report")
+    assert ".. automodule:: metarl.tasks.priors" in generated.floor_page("tasks", "Tasks")
+
+
+def test_the_reference_of_the_configuration_has_every_key_with_its_meaning(generated) -> None:
+    from metarl.config import EvaluationConfig, TrainingConfig
+
+    page = generated.configuration_page()
+    for section in (EvaluationConfig, TrainingConfig):
+        for key, field in section.model_fields.items():
+            assert f"| `{key}` |" in page
+            assert field.description is not None
+            assert field.description.replace("|", "\\|") in page
+    assert "## rl2" in page
+    assert "## pearl" in page
+
+
+def test_plain_docstrings_become_lists_and_literal_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    from docstrings import as_rst  # type: ignore[import-not-found]
+
+    text = ["What *it* does, with `code`.", "", "a: first", "b: second", "", "x  -->  y"]
+    assert list(as_rst(text)) == [
+        "What \\*it\\* does, with \\ ``code``\\ .", "", "* ``a``: first", "* ``b``: second", "", "::", "",
+        "    x  -->  y", "",
+    ]  # fmt: skip
+    sys.modules.pop("docstrings")
