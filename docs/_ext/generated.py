@@ -12,6 +12,7 @@ HERE = Path(__file__).parents[1]
 FOLDER = HERE / "reference" / "generated"
 FLOORS = {
     "agent": "Agents",
+    "export": "Export",
     "tasks": "Tasks",
     "rollout": "Rollouts",
     "algorithms": "Algorithms",

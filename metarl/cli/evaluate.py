@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,36 +69,77 @@ def evaluate(
     with exit_codes():
         from metarl.config import load_stored_config
         from metarl.runs.build import load_run
-        from metarl.runs.directory import evaluation_folder
         from metarl.runs.remote import reading_copy
 
         _refuse_contradictions(vary, task, split, tasks, threshold)
         name = split_of(split or "test")
         options = _evaluation_keys(tasks, episodes, support, rounds, seed)
-        console, run = result_console(), expanded(run)
-        with reading_copy(run) as path:
+        with reading_copy(run := expanded(run)) as path:
             trained = load_run(path, [*(overrides or ()), *options], checkpoint)
             stored = load_stored_config(path / "config.yaml")
-            changed = _changed(stored, trained)
-            label = [*changed, *(f"task={text}" for text in task or ()), *(f"vary={text}" for text in vary or ())]
+            label = [*_changed(stored, trained), *(f"task={t}" for t in task or ()), *(f"vary={v}" for v in vary or ())]
             notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
-            iteration = trained.checkpoint.iteration
+            results = _Results(result_console(), run, path, out, trained.checkpoint.iteration, label, notes)
             if vary:
-                folder = Path(expanded(out)) if out else evaluation_folder(path, "grid", iteration, label)
-                with _writable(folder):
-                    grid = _evaluate_grid(trained, vary, task, local, address)
-                    _report_grid(console, grid, notes, folder, str(folder).replace(str(path), run))
+                _judge_grid(trained, results, vary, task, local, address)
                 return
             chosen = [task_of(trained.distribution, text) for text in task or ()]
-            if chosen:
-                name = split_of_all(trained.distribution, chosen)
-            folder = Path(expanded(out)) if out else evaluation_folder(path, name, iteration, label)
-            with _writable(folder):
-                result = _evaluate(trained, name, chosen, threshold, local, address)
-                result = replace(result, notes=(*result.notes, *notes))
-                _report(console, result, folder, str(folder).replace(str(path), run))
-                if not chosen and name == stored.evaluation.split and stored.training.evaluate_every:
-                    say(f"Training was watched on {name} tasks: what was chosen by them looks better here than it is.")
+            name = split_of_all(trained.distribution, chosen) if chosen else name
+            _judge_tasks(trained, results, name, chosen, threshold, local, address)
+            if not chosen and name == stored.evaluation.split and stored.training.evaluate_every:
+                say(f"Training was watched on {name} tasks: what was chosen by them looks better here than it is.")
+
+
+@dataclass(frozen=True)
+class _Results:
+    """Where results are shown and written: `run` as it was given, `copy` of it here; `notes` stand under them."""
+
+    console: Console
+    run: str
+    copy: Path
+    out: str | None
+    iteration: int
+    label: list[str]
+    notes: list[str]
+
+    def folder(self, kind: str) -> tuple[Path, str]:
+        """The folder of results of this kind, and how it is shown."""
+        from metarl.runs.directory import evaluation_folder
+
+        folder = (
+            Path(expanded(self.out)) if self.out else evaluation_folder(self.copy, kind, self.iteration, self.label)
+        )
+        return folder, str(folder).replace(str(self.copy), self.run)
+
+
+def _judge_grid(
+    trained: TrainedRun,
+    results: _Results,
+    vary: list[str],
+    task: list[str] | None,
+    is_local: bool,
+    address: str | None,
+) -> None:
+    folder, shown = results.folder("grid")
+    with _writable(folder):
+        grid = _evaluate_grid(trained, vary, task, is_local, address)
+        _report_grid(results.console, grid, results.notes, folder, shown)
+
+
+def _judge_tasks(
+    trained: TrainedRun,
+    results: _Results,
+    split: Split,
+    chosen: list[Task],
+    threshold: float | None,
+    is_local: bool,
+    address: str | None,
+) -> None:
+    folder, shown = results.folder(split)
+    with _writable(folder):
+        result = _evaluate(trained, split, chosen, threshold, is_local, address)
+        result = replace(result, notes=(*result.notes, *results.notes))
+        _report(results.console, result, folder, shown)
 
 
 def _changed(stored: RunConfig, trained: TrainedRun) -> list[str]:
