@@ -74,6 +74,11 @@ def kept(name: str) -> Kept:
     return Kept(name, json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8")))
 
 
+def kept_of(kind: str) -> list[str]:
+    """The names of all results that begin so, in order."""
+    return sorted(path.stem for path in (HERE / "results").glob(f"{kind}*.json"))
+
+
 def published(what: str) -> dict[str, Any]:
     """Figures that others have published, with their source, from results/published.json."""
     figures: dict[str, Any] = json.loads((HERE / "results" / "published.json").read_text(encoding="utf-8"))
@@ -170,6 +175,7 @@ def row(*cells: object) -> str:
 CALLED: tuple[Callable[..., Any], ...] = (
     kept,
     checkpoint,
+    kept_of,
     published,
     source,
     number,
