@@ -36,7 +36,7 @@ def measure(name: str, commands: list[str], run: str | None) -> dict[str, Any]:
         subprocess.run(_arguments(command), cwd=ROOT, check=True)
     document: dict[str, Any] = {
         "name": name,
-        "commands": commands,
+        "commands": [" ".join(command.split()) for command in commands],
         "commit": commit(),
         "processor": processor_description()["model"],
         "num_processors": os.cpu_count(),

@@ -13,14 +13,16 @@ import difflib
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
-from metarl.evaluation.statistics import seed_ci95
+from metarl.evaluation import aggregate
 
 HERE = Path(__file__).parent
 PAGE = HERE / "RESULTS.md"
@@ -63,15 +65,6 @@ class Kept:
         run: dict[str, Any] = self.content["run"]
         return run
 
-    @property
-    def source(self) -> str:
-        """`seed 1, commit 1a2b3c4, AMD EPYC with 2 processors, load average 9.4`."""
-        result, run = self.result, self.content.get("run", {})
-        seed = result.get("seed", run.get("seed")) if isinstance(result, dict) else None
-        where = f"{self.content['processor']} with {self.content['num_processors']} processors"
-        parts = [f"commit {self.content['commit']}", where, f"load average {self.content['load']}"]
-        return ", ".join(([] if seed is None else [f"seed {seed}"]) + parts)
-
 
 # --- what the template calls -------------------------------------------------------------------------
 
@@ -79,6 +72,17 @@ class Kept:
 def kept(name: str) -> Kept:
     """The file results/NAME.json."""
     return Kept(name, json.loads((HERE / "results" / f"{name}.json").read_text(encoding="utf-8")))
+
+
+def kept_of(kind: str) -> list[str]:
+    """The names of all results that begin so, in order."""
+    return sorted(path.stem for path in (HERE / "results").glob(f"{kind}*.json"))
+
+
+def published(what: str) -> dict[str, Any]:
+    """Figures that others have published, with their source, from results/published.json."""
+    figures: dict[str, Any] = json.loads((HERE / "results" / "published.json").read_text(encoding="utf-8"))
+    return dict(figures[what])
 
 
 def checkpoint(run: str) -> dict[str, Any]:
@@ -89,16 +93,17 @@ def checkpoint(run: str) -> dict[str, Any]:
 
 def source(*names: str) -> str:
     """The commands of some results as a block of code, and below it where they were run."""
-    documents = [kept(name) for name in names]
-    commands = dict.fromkeys(command for document in documents for command in document.content["commands"])
-    places: dict[str, list[str]] = {}
-    for document in documents:
-        places.setdefault(document.source, []).append(document.name)
-    lines = [f"    {command}" for command in commands]
-    if len(places) == 1:
-        return "\n".join([*lines, "", f"Measured with {next(iter(places))}."])
-    each = [f"- {', '.join(names)}: {place}" for place, names in places.items()]
-    return "\n".join([*lines, "", "Measured with:", "", *each])
+    contents = [kept(name).content for name in names]
+    commands = dict.fromkeys(command for content in contents for command in content["commands"])
+    seeds = {c["result"]["seed"] for c in contents if "seed" in c["result"]}
+    loads = sorted(content["load"] for content in contents)
+    parts = [f"seed {' and '.join(map(str, sorted(seeds)))}"] if seeds else []
+    commits = dict.fromkeys(content["commit"] for content in contents)
+    parts.append(f"commit{'s' * (len(commits) > 1)} {', '.join(commits)}")
+    parts += dict.fromkeys(f"{c['processor']} with {c['num_processors']} processors" for c in contents)
+    parts.append(f"load average {loads[0]:g}" + (f" to {loads[-1]:g}" if len(loads) > 1 else ""))
+    measured = textwrap.fill(f"Measured with {'; '.join(parts)}.", 120)
+    return "\n".join([*(f"    {command}" for command in commands), "", measured])
 
 
 def number(value: float, digits: int | None = None) -> str:
@@ -142,15 +147,24 @@ def share_of_expert(value: float, anchors: dict[str, float]) -> float:
     return (value - anchors["task_blind"]) / (anchors["expert"] - anchors["task_blind"])
 
 
-def over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    """Mean of one value per seed and its 95 % interval (Student's t)."""
-    return {"mean": sum(values) / len(values), "ci95": seed_ci95(values)}
+def matrix(names: Sequence[str]) -> np.ndarray:
+    """Returns after adaptation [seeds, tasks] of evaluations of several trainings on the same tasks."""
+    results = [kept(name).result for name in names]
+    tasks = {(r["distribution"]["name"], r["split"], r["seed"], r["num_tasks"]) for r in results}
+    assert len(tasks) == 1, f"{names}: evaluated on different tasks: {tasks}"
+    return np.array([result["last_returns"] for result in results])
 
 
-def published(name: str) -> dict[str, Any]:
-    """Figures of papers, with their source, from results/published.json."""
-    figures: dict[str, Any] = json.loads((HERE / "results" / "published.json").read_text(encoding="utf-8"))[name]
-    return figures
+def over_seeds(names: Sequence[str]) -> dict[str, Any]:
+    """Mean and interquartile mean over seeds and tasks, with the 95 % interval of the mean (`crossed_ci95`)."""
+    scores = matrix(names)
+    mean, iqm = float(aggregate.mean(scores)), float(aggregate.iqm(scores))
+    return {"mean": mean, "iqm": iqm, "ci95": aggregate.crossed_ci95(aggregate.mean, scores)}
+
+
+def improvement(names: Sequence[str], on: Sequence[str]) -> float:
+    """The probability that a seed of the first method does better on a task than one of the second."""
+    return float(aggregate.probability_of_improvement(matrix(names), matrix(on)))
 
 
 def row(*cells: object) -> str:
@@ -161,6 +175,8 @@ def row(*cells: object) -> str:
 CALLED: tuple[Callable[..., Any], ...] = (
     kept,
     checkpoint,
+    kept_of,
+    published,
     source,
     number,
     interval,
@@ -170,7 +186,7 @@ CALLED: tuple[Callable[..., Any], ...] = (
     millions,
     share_of_expert,
     over_seeds,
-    published,
+    improvement,
     row,
 )
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(EXPERIMENTS))
 import measure
 import results
 
-NAMES = sorted(path.stem for path in (EXPERIMENTS / "results").glob("*.json"))
+NAMES = sorted(path.stem for path in (EXPERIMENTS / "results").glob("*.json") if path.stem != "published")
 PRETRAINED = sorted(path.name for path in (EXPERIMENTS / "pretrained").iterdir())
 
 
@@ -61,9 +61,29 @@ def test_every_kept_file_is_used_and_says_how_it_was_made() -> None:
         assert content["name"] == name
         assert re.fullmatch(r"[0-9a-f]{7,}", content["commit"]), f"{name}: of no commit, but of changed files"
         assert content["processor"]
-        for command in content["commands"]:
+        base = re.sub(r"_seed\d$", "", name)  # other seeds stand in the page as "the same with seed=2"
+        assert base in template
+        for command in content["commands"] if base == name else ():
             assert f"    {command}\n" in page
-        assert name in template or name.startswith("point_goal_")
+
+
+def test_a_benchmark_that_is_kept_stands_in_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for path in (EXPERIMENTS / "results").iterdir():
+        (folder / path.name).symlink_to(path)
+    (tmp_path / "pretrained").symlink_to(EXPERIMENTS / "pretrained")
+    about = {"commands": ["python x.py"], "commit": "1a2b3c4", "processor": "P", "num_processors": 2, "load": 0.1}
+    result = {"speedup_2_actors": 1.926, "env_steps_per_s": {"1": 34_712, "2": 66_854}}
+    (folder / "benchmark_scaling.json").write_text(json.dumps({"name": "benchmark_scaling", **about, "result": result}))
+    monkeypatch.setattr(results, "HERE", tmp_path)
+    assert "| 66,900 env steps/s | 1.93 times as fast, 34,700/s |" in results.page()
+    assert "    python x.py\n\nMeasured with commit 1a2b3c4; P with 2 processors; load average 0.1.\n" in results.page()
+
+
+def test_every_picture_is_shown() -> None:
+    shown = results.PAGE.read_text() + (EXPERIMENTS.parent / "README.md").read_text()
+    assert [path.name for path in (EXPERIMENTS / "figures").iterdir() if f"figures/{path.name})" not in shown] == []
 
 
 def test_a_figure_without_a_file_is_an_error() -> None:
