@@ -19,45 +19,49 @@ from metarl.cli.task_values import split_of_all, task_of
 from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from metarl.evaluation.evaluate import Evaluation
     from metarl.evaluation.grid import Grid
     from metarl.runs.build import TrainedRun
     from metarl.tasks import Split, Task
 
 
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE,...", help="a task with these parameter values; again for another one"),
+]
+Support = Annotated[
+    int | None, typer.Option(min=0, help="episodes per task adapted to before the judged ones [default: the run's]")
+]
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=LOW:HIGH:N",
+        help="a grid of tasks, also outside all ranges; other parameters as --task says or in the middle of theirs",
+    ),
+]
+Threshold = Annotated[
+    float | None, typer.Option(help="count episodes and steps until this return [default: close to the expert's]")
+]
+IterationOf = Annotated[
+    int | None, typer.Option(min=0, help="the iteration of one of its checkpoints [default: the newest]")
+]
+Out = Annotated[str | None, typer.Option(help="where results go [default: RUN/evaluations/SPLIT-ITERATION-CHANGES]")]
+
+
 def evaluate(
     run: RunName,
     overrides: Overrides = None,
     split: Annotated[str | None, typer.Option(help="train, test or ood [default: test]")] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE,...", help="a task with these parameter values; again for another one"),
-    ] = None,
+    task: Tasks = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="number of tasks [default: the run's]")] = None,
     episodes: Annotated[int | None, typer.Option(min=1, help="judged episodes per task [default: the run's]")] = None,
-    support: Annotated[
-        int | None, typer.Option(min=0, help="episodes per task adapted to before the judged ones [default: the run's]")
-    ] = None,
+    support: Support = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds, the last one judged [default: the run's]")] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=LOW:HIGH:N",
-            help="a grid of tasks, also outside all ranges; other parameters as --task says or in the middle of theirs",
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="count episodes and steps until this return [default: close to the expert's]")
-    ] = None,
-    checkpoint: Annotated[
-        int | None, typer.Option(min=0, help="the iteration of one of its checkpoints [default: the newest]")
-    ] = None,
+    vary: Vary = None,
+    threshold: Threshold = None,
+    checkpoint: IterationOf = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the tasks and episodes [default: the run's]")] = None,
-    out: Annotated[
-        str | None, typer.Option(help="where results go [default: RUN/evaluations/SPLIT-ITERATION-CHANGES]")
-    ] = None,
+    out: Out = None,
     local: Local = False,
     address: Address = None,
 ) -> None:
@@ -74,30 +78,29 @@ def evaluate(
         _refuse_contradictions(vary, task, split, tasks, threshold)
         name = split_of(split or "test")
         options = _evaluation_keys(tasks, episodes, support, rounds, seed)
-        console, run = result_console(), expanded(run)
+        run = expanded(run)
         with reading_copy(run) as path:
             trained = load_run(path, [*(overrides or ()), *options], checkpoint)
-            trained.algorithm.evaluation_plan(
-                trained.distribution.horizon, trained.config.evaluation.settings
-            )  # or refused
+            _refuse_what_does_not_apply(trained)
+            chosen = [] if vary else [task_of(trained.distribution, text) for text in task or ()]
+            name = split_of_all(trained.distribution, chosen) if chosen else name
             changed = changes(load_stored_config(path / "config.yaml"), trained.config)
             label = [*changed, *(f"task={text}" for text in task or ()), *(f"vary={text}" for text in vary or ())]
+            usual = evaluation_folder(path, "grid" if vary else name, trained.checkpoint.iteration, label)
+            folder = Path(expanded(out)) if out else usual
+            shown_as = str(folder).replace(str(path), run)
             notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
-            iteration = trained.checkpoint.iteration
-            if vary:
-                folder = Path(expanded(out)) if out else evaluation_folder(path, "grid", iteration, label)
-                with _writable(folder):
-                    grid = _evaluate_grid(trained, vary, task, local, address)
-                    _report_grid(console, grid, notes, folder, str(folder).replace(str(path), run))
-                return
-            chosen = [task_of(trained.distribution, text) for text in task or ()]
-            if chosen:
-                name = split_of_all(trained.distribution, chosen)
-            folder = Path(expanded(out)) if out else evaluation_folder(path, name, iteration, label)
             with _writable(folder):
-                result = _evaluate(trained, name, chosen, threshold, local, address)
-                result = replace(result, notes=(*result.notes, *notes))
-                _report(console, result, folder, str(folder).replace(str(path), run))
+                if vary:
+                    _report_grid(_evaluate_grid(trained, vary, task, local, address), notes, folder, shown_as)
+                else:
+                    result = _evaluate(trained, name, chosen, threshold, local, address)
+                    _report(replace(result, notes=(*result.notes, *notes)), folder, shown_as)
+
+
+def _refuse_what_does_not_apply(trained: TrainedRun) -> None:
+    """ConfigError of the algorithm where it has no such evaluation, before anything is written."""
+    trained.algorithm.evaluation_plan(trained.distribution.horizon, trained.config.evaluation.settings)
 
 
 def _refuse_contradictions(
@@ -184,11 +187,12 @@ def _writable(folder: Path) -> Iterator[None]:
             os.rmdir(folder)
 
 
-def _report(console: Console, result: Evaluation, folder: Path, shown_as: str) -> None:
+def _report(result: Evaluation, folder: Path, shown_as: str) -> None:
     """Print an evaluation's table, write it and its picture into `folder`, and say where they are."""
     from metarl.report.adaptation_curve import plot_adaptation
     from metarl.report.table import table
 
+    console = result_console()
     console.print(table(result))  # first: writing may fail
     result.write(folder / "evaluation.json")
     plot_adaptation(result, folder / "adaptation.png")
@@ -196,10 +200,11 @@ def _report(console: Console, result: Evaluation, folder: Path, shown_as: str) -
         console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _report_grid(console: Console, grid: Grid, notes: list[str], folder: Path, shown_as: str) -> None:
+def _report_grid(grid: Grid, notes: list[str], folder: Path, shown_as: str) -> None:
     """Print a grid's table, write it and its picture into `folder`, and say where they are."""
     from metarl.report.grid import grid_table, plot_grid
 
+    console = result_console()
     console.print(grid_table(grid, notes))
     grid.write(folder / "grid.json")
     plot_grid(grid, folder / "grid.png")
