@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-_FIELD = re.compile(r"^[\w`\[\]]+(,? [\w`\[\]]+){0,2}: +\S")  # at most three words before the colon
+_FIELD = re.compile(r"^`?[a-z_][\w\[\]]*`?(, `?[a-z_][\w\[\]]*`?)*: +\S")  # names, then a colon
 _DRAWN = re.compile(r"\S {2,}\S|^ {2,}\S|[|+<>^]-|-[|+<>^]|-->|<--")
 
 
