@@ -37,7 +37,7 @@ suppress_warnings = ["myst.xref_missing", "myst.header"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # signatures of tensors would be longer than what they document
-autodoc_default_options = {"members": True, "show-inheritance": False, "undoc-members": True}
+autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_mock_imports = ["metaworld"]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-_FIELD = re.compile(r"^[\w`=, .()\[\]]{1,60}: +\S")
+_FIELD = re.compile(r"^`?[a-z_][\w\[\]]*`?(, `?[a-z_][\w\[\]]*`?)*: +\S")  # names, then a colon
 _DRAWN = re.compile(r"\S {2,}\S|^ {2,}\S|[|+<>^]-|-[|+<>^]|-->|<--")
 
 
@@ -62,7 +62,7 @@ def _as_list(paragraph: list[str]) -> Iterable[str]:
 
 def _inline(line: str) -> str:
     """`code` becomes literal; everything else with a meaning in reStructuredText is taken by the letter."""
-    parts = re.split(r"`+([^`]*)`+", line)
+    parts = re.split(r"(?<!`)`([^`\s](?:[^`]*[^`\s])?)`(?!`)", line)
     for index, part in enumerate(parts):
-        parts[index] = f"\\ ``{part}``\\ " if index % 2 and part.strip() else re.sub(r"([*_|\\`])", r"\\\1", part)
+        parts[index] = f"\\ ``{part}``\\ " if index % 2 else re.sub(r"([*_|\\`])", r"\\\1", part)
     return "".join(parts).strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,13 +94,29 @@ def configuration_page() -> str:
         "the meaning of its keys, `metarl config schema` the JSON schema.\n",
         _table("The run", schema, definitions),
     ]
+    keys = {_section_of(value): key for key, value in schema["properties"].items() if _section_of(value)}
     listed = [name for name in definitions if "." not in name and definitions[name].get("properties")]
     for name in listed:
-        parts.append(_table(name, definitions[name], definitions))
+        title = f"`{keys[name]}`" if name in keys else f"`algorithm`: {name}"
+        parts.append(_table(title, definitions[name], definitions))
         parts += [
             _table(inner, definitions[inner], definitions) for inner in definitions if inner.startswith(f"{name}.")
         ]
     return "\n".join(part for part in parts if part)
+
+
+def _section_of(value: dict[str, Any]) -> str:
+    """The section that a key holds; empty where it holds none, or one of several."""
+    return str(value.get("$ref", "")).rpartition("/")[2]
+
+
+def _default(value: dict[str, Any], is_required: bool) -> str:
+    """As a configuration would write it."""
+    if is_required or "default" not in value:
+        return "required"
+    if isinstance(value["default"], dict):
+        return "its own defaults"
+    return f"`{_text(json.dumps(value['default']))}`"
 
 
 def _table(title: str, section: dict[str, Any], definitions: dict[str, Any]) -> str:
@@ -109,8 +126,12 @@ def _table(title: str, section: dict[str, Any], definitions: dict[str, Any]) -> 
     rows = ["| key | default | allowed | meaning |", "|---|---|---|---|"]
     required = section.get("required", [])
     for key, value in properties.items():
-        default = "required" if key in required or "default" not in value else f"`{_text(value['default'])}`"
-        cells = (f"`{key}`", default, _allowed(value, definitions), _text(value.get("description", "")))
+        cells = (
+            f"`{key}`",
+            _default(value, key in required),
+            _allowed(value, definitions),
+            _text(value.get("description", "")),
+        )
         rows.append(f"| {' | '.join(cells)} |")
     return f"## {title}\n\n" + "\n".join(rows) + "\n"
 
@@ -118,7 +139,8 @@ def _table(title: str, section: dict[str, Any], definitions: dict[str, Any]) -> 
 def _allowed(value: dict[str, Any], definitions: dict[str, Any]) -> str:
     """What a value may be, in a few words."""
     if "$ref" in value:
-        return f"section {_text(value['$ref'].rpartition('/')[2])}"
+        name = _text(value["$ref"].rpartition("/")[2])
+        return "a section, below" if name.endswith("Config") else f"section {name}"
     if "const" in value:
         return f"`{value['const']}`"
     if "enum" in value:

@@ -1,4 +1,4 @@
-"""The smallest algorithm that meta-learns: a mean action that is a good start for steps towards what is rewarded."""
+"""The smallest algorithm that meta-learns: a mean action from which a step leads to what is rewarded."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,8 +19,6 @@ from metarl.cli.task_values import split_of_all, task_of
 from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from metarl.config import RunConfig
     from metarl.evaluation.evaluate import Evaluation
     from metarl.evaluation.grid import Grid
@@ -28,37 +26,43 @@ if TYPE_CHECKING:
     from metarl.tasks import Split, Task
 
 
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE,...", help="a task with these parameter values; again for another one"),
+]
+Support = Annotated[
+    int | None, typer.Option(min=0, help="episodes per task adapted to before the judged ones [default: the run's]")
+]
+Vary = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=LOW:HIGH:N",
+        help="a grid of tasks, also outside all ranges; other parameters as --task says or in the middle of theirs",
+    ),
+]
+Threshold = Annotated[
+    float | None, typer.Option(help="count episodes and steps until this return [default: close to the expert's]")
+]
+IterationOf = Annotated[
+    int | None, typer.Option(min=0, help="the iteration of one of its checkpoints [default: the newest]")
+]
+Out = Annotated[str | None, typer.Option(help="where results go [default: RUN/evaluations/SPLIT-ITERATION-CHANGES]")]
+
+
 def evaluate(
     run: RunName,
     overrides: Overrides = None,
     split: Annotated[str | None, typer.Option(help="test, validation, train or ood [default: test]")] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE,...", help="a task with these parameter values; again for another one"),
-    ] = None,
+    task: Tasks = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="number of tasks [default: the run's]")] = None,
     episodes: Annotated[int | None, typer.Option(min=1, help="judged episodes per task [default: the run's]")] = None,
-    support: Annotated[
-        int | None, typer.Option(min=0, help="episodes per task adapted to before the judged ones [default: the run's]")
-    ] = None,
+    support: Support = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds, the last one judged [default: the run's]")] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=LOW:HIGH:N",
-            help="a grid of tasks, also outside all ranges; other parameters as --task says or in the middle of theirs",
-        ),
-    ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="count episodes and steps until this return [default: close to the expert's]")
-    ] = None,
-    checkpoint: Annotated[
-        int | None, typer.Option(min=0, help="the iteration of one of its checkpoints [default: the newest]")
-    ] = None,
+    vary: Vary = None,
+    threshold: Threshold = None,
+    checkpoint: IterationOf = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the tasks and episodes [default: the run's]")] = None,
-    out: Annotated[
-        str | None, typer.Option(help="where results go [default: RUN/evaluations/SPLIT-ITERATION-CHANGES]")
-    ] = None,
+    out: Out = None,
     local: Local = False,
     address: Address = None,
 ) -> None:
@@ -69,77 +73,32 @@ def evaluate(
     with exit_codes():
         from metarl.config import load_stored_config
         from metarl.runs.build import load_run
+        from metarl.runs.directory import evaluation_folder
         from metarl.runs.remote import reading_copy
 
         _refuse_contradictions(vary, task, split, tasks, threshold)
         name = split_of(split or "test")
         options = _evaluation_keys(tasks, episodes, support, rounds, seed)
-        with reading_copy(run := expanded(run)) as path:
+        run = expanded(run)
+        with reading_copy(run) as path:
             trained = load_run(path, [*(overrides or ()), *options], checkpoint)
             stored = load_stored_config(path / "config.yaml")
-            label = [*_changed(stored, trained), *(f"task={t}" for t in task or ()), *(f"vary={v}" for v in vary or ())]
-            notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
-            results = _Results(result_console(), run, path, out, trained.checkpoint.iteration, label, notes)
-            if vary:
-                _judge_grid(trained, results, vary, task, local, address)
-                return
-            chosen = [task_of(trained.distribution, text) for text in task or ()]
+            changed = _changed(stored, trained)
+            chosen = [] if vary else [task_of(trained.distribution, text) for text in task or ()]
             name = split_of_all(trained.distribution, chosen) if chosen else name
-            _judge_tasks(trained, results, name, chosen, threshold, local, address)
-            if not chosen and name == stored.evaluation.split and stored.training.evaluate_every:
+            label = [*changed, *(f"task={text}" for text in task or ()), *(f"vary={text}" for text in vary or ())]
+            usual = evaluation_folder(path, "grid" if vary else name, trained.checkpoint.iteration, label)
+            folder = Path(expanded(out)) if out else usual
+            shown_as = str(folder).replace(str(path), run)
+            notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
+            with _writable(folder):
+                if vary:
+                    _report_grid(_evaluate_grid(trained, vary, task, local, address), notes, folder, shown_as)
+                else:
+                    result = _evaluate(trained, name, chosen, threshold, local, address)
+                    _report(replace(result, notes=(*result.notes, *notes)), folder, shown_as)
+            if not (vary or chosen) and name == stored.evaluation.split and stored.training.evaluate_every:
                 say(f"Training was watched on {name} tasks: what was chosen by them looks better here than it is.")
-
-
-@dataclass(frozen=True)
-class _Results:
-    """Where results are shown and written: `run` as it was given, `copy` of it here; `notes` stand under them."""
-
-    console: Console
-    run: str
-    copy: Path
-    out: str | None
-    iteration: int
-    label: list[str]
-    notes: list[str]
-
-    def folder(self, kind: str) -> tuple[Path, str]:
-        """The folder of results of this kind, and how it is shown."""
-        from metarl.runs.directory import evaluation_folder
-
-        folder = (
-            Path(expanded(self.out)) if self.out else evaluation_folder(self.copy, kind, self.iteration, self.label)
-        )
-        return folder, str(folder).replace(str(self.copy), self.run)
-
-
-def _judge_grid(
-    trained: TrainedRun,
-    results: _Results,
-    vary: list[str],
-    task: list[str] | None,
-    is_local: bool,
-    address: str | None,
-) -> None:
-    folder, shown = results.folder("grid")
-    with _writable(folder):
-        grid = _evaluate_grid(trained, vary, task, is_local, address)
-        _report_grid(results.console, grid, results.notes, folder, shown)
-
-
-def _judge_tasks(
-    trained: TrainedRun,
-    results: _Results,
-    split: Split,
-    chosen: list[Task],
-    threshold: float | None,
-    is_local: bool,
-    address: str | None,
-) -> None:
-    folder, shown = results.folder(split)
-    with _writable(folder):
-        result = _evaluate(trained, split, chosen, threshold, is_local, address)
-        result = replace(result, notes=(*result.notes, *results.notes))
-        _report(results.console, result, folder, shown)
 
 
 def _changed(stored: RunConfig, trained: TrainedRun) -> list[str]:
@@ -236,11 +195,12 @@ def _writable(folder: Path) -> Iterator[None]:
             os.rmdir(folder)
 
 
-def _report(console: Console, result: Evaluation, folder: Path, shown_as: str) -> None:
+def _report(result: Evaluation, folder: Path, shown_as: str) -> None:
     """Print an evaluation's table, write it and its picture into `folder`, and say where they are."""
     from metarl.report.adaptation_curve import plot_adaptation
     from metarl.report.table import table
 
+    console = result_console()
     console.print(table(result))  # first: writing may fail
     result.write(folder / "evaluation.json")
     plot_adaptation(result, folder / "adaptation.png")
@@ -248,10 +208,11 @@ def _report(console: Console, result: Evaluation, folder: Path, shown_as: str) -
         console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _report_grid(console: Console, grid: Grid, notes: list[str], folder: Path, shown_as: str) -> None:
+def _report_grid(grid: Grid, notes: list[str], folder: Path, shown_as: str) -> None:
     """Print a grid's table, write it and its picture into `folder`, and say where they are."""
     from metarl.report.grid import grid_table, plot_grid
 
+    console = result_console()
     console.print(grid_table(grid, notes))
     grid.write(folder / "grid.json")
     plot_grid(grid, folder / "grid.png")

@@ -160,8 +160,9 @@ def test_the_reference_of_the_configuration_has_every_key_with_its_meaning(gener
             assert f"| `{key}` |" in page
             assert field.description is not None
             assert field.description.replace("|", "\\|") in page
-    assert "## rl2" in page
-    assert "## pearl" in page
+    assert "## `algorithm`: rl2" in page
+    assert "## `algorithm`: pearl" in page
+    assert "## `evaluation`" in page
 
 
 def test_plain_docstrings_become_lists_and_literal_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from metarl.cli.app import app
 from metarl.errors import ConfigError, EnvironmentFault
 from metarl.report.video.files import add_to_tensorboard, write_video
 from metarl.report.video.film import Belief, Clip, Film, film
-from metarl.report.video.headless import choose_opengl
+from metarl.report.video.headless import choose_opengl, works
 from metarl.report.video.panels import pictures
 from metarl.rollout import seeds
 from metarl.rollout.local import LocalExecutor
@@ -228,6 +230,27 @@ def test_record_writes_a_video_and_says_where(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert str(out) in done.stdout
     assert imageio.imread(out).shape[0] >= 3
+
+
+@pytest.mark.slow
+def test_a_simulated_robot_is_filmed_without_a_screen_or_the_reason_is_given(tmp_path: Path) -> None:
+    """In a process of its own: what draws is chosen before mujoco is imported."""
+    run, out = PEARL_RUN.with_name("half_cheetah_dir_rl2"), tmp_path / "robot.gif"
+    words = [sys.executable, "-m", "metarl", "record", str(run), "--every", "100", "--out", str(out)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "DISPLAY")}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+    if choose_opengl_here():
+        assert done.returncode == 0, done.stderr
+        frames = imageio.imread(out)
+        assert frames.shape[0] >= 3
+        assert len(np.unique(frames[0].reshape(-1, frames.shape[-1]), axis=0)) > 100  # a picture, not a blank
+    else:
+        assert done.returncode == 2
+        assert "neither EGL nor OSMesa works" in done.stderr
+
+
+def choose_opengl_here() -> bool:
+    return any(works(backend) for backend in ("egl", "osmesa"))
 
 
 @pytest.mark.usefixtures("_has_opengl")
