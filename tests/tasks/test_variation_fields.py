@@ -82,7 +82,7 @@ def test_a_payload_is_what_the_compiler_makes_of_a_point_mass(model: Any) -> Non
         r = place - centre
         tensor = tensor + m * (r @ r * np.eye(3) - np.outer(r, r))  # the parallel axis theorem
     full = [tensor[i, j] for i, j in ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))]
-    inertial = f'<inertial pos="{_text(centre)}" mass="{total!r}" fullinertia="{_text(full)}"/>'
+    inertial = f'<inertial pos="{_text(centre)}" mass="{_text([total])}" fullinertia="{_text(full)}"/>'
     old = '<inertial pos="0.01 0 0" mass="0.1" diaginertia="1e-4 1e-4 1e-4"/>'
     compiled = mujoco.MjModel.from_xml_string(ARM.replace(old, inertial))
     assert fields["body_mass"][0, own] == pytest.approx(compiled.body_mass[own])
