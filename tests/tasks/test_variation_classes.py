@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import numpy as np
 from metarl_envs.half_cheetah import HalfCheetahVel
 
-from metarl.tasks import RevealedTask, load_distribution
+from metarl.tasks import Parameter, RevealedTask, Task, TaskDistribution, Uniform, load_distribution
 from metarl.tasks.check import check_distribution
-from metarl.tasks.variation import Body
+from metarl.tasks.variation import Body, BodyEnv
 
 EFFECTS = {
     "action_delay": {"prior": {"uniform": [0, 2]}},
@@ -31,6 +32,29 @@ class Worn(HalfCheetahVel):
 def test_a_class_with_a_body_passes_all_checks() -> None:
     results = check_distribution(Worn(horizon=30))
     assert {r.name: r.message for r in results if not r.passed} == {}
+
+
+class Late(TaskDistribution):
+    """Pendulums that any class builds, with a body around each."""
+
+    name, version, horizon = "Late", 1, 20
+
+    def __init__(self) -> None:
+        self.body = Body.of({"action_delay": {"prior": {"choice": [0, 2]}}})
+        self.parameters = (Parameter("g", Uniform(5.0, 15.0), "m/s^2"), *self.body.parameters)
+
+    def make(self, task: Task) -> gymnasium.Env:
+        return BodyEnv(gymnasium.make("Pendulum-v1", g=task["g"]), self.body, task)
+
+
+def test_environments_that_a_class_builds_have_a_body_around_them() -> None:
+    assert {r.name: r.message for r in check_distribution(Late()) if not r.passed} == {}
+    family = Late()
+    batch = family.make_batch([family.task(g=10.0, action_delay=d) for d in (0.0, 2.0)])
+    batch.reset(seed=[3, 3])
+    speeds = [batch.step(np.full((2, 1), 2.0, np.float32))[0][:, 2] for _ in range(2)]
+    unpushed = [speed[0] - speed[1] for speed in speeds]
+    np.testing.assert_allclose(unpushed[0], 3 / 1 * 2.0 * 0.05, rtol=1e-5)  # 3 / (m l^2) u dt
 
 
 def test_without_delay_and_failure_the_body_changes_nothing_until_the_motor_fails() -> None:
