@@ -3,7 +3,7 @@
 Varied: eight model fields, an action delay of up to two steps with fractions, and observation noise. The last line is
 one JSON object; `ratio` is the median of varied over unvaried steps per second.
 
-    python experiments/benchmarks/variation.py [--sims 200] [--steps 200] [--repeats 7] [--env HalfCheetah-v5]
+    python experiments/benchmarks/variation.py [--sims 200] [--steps 200] [--repeats 5] [--env HalfCheetah-v5]
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,20 +42,26 @@ def varied(env: str) -> MujocoVariation:
     return MujocoVariation(env=env, vary=vary, effects=EFFECTS, unstable="terminate")
 
 
-def steps_per_second(batch: TaskBatch, actions: np.ndarray) -> float:
-    """Of one episode, the reset included; episodes that end early are left where they are."""
-    start = time.perf_counter()
-    batch.reset(seed=0)
+def seconds_in_turn(batches: Sequence[TaskBatch], actions: np.ndarray) -> list[float]:
+    """What one episode takes on each batch, its reset included, step by step in turn."""
+    seconds = [0.0] * len(batches)
+    for i, batch in enumerate(batches):
+        start = time.perf_counter()
+        batch.reset(seed=0)
+        seconds[i] += time.perf_counter() - start
     for action in actions:
-        batch.step(action)
-    return len(actions) * batch.num_envs / (time.perf_counter() - start)
+        for i, batch in enumerate(batches):
+            start = time.perf_counter()
+            batch.step(action)
+            seconds[i] += time.perf_counter() - start
+    return seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sims", type=int, default=200)
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--env", default="HalfCheetah-v5")
     arguments = parser.parse_args()
     families = (varied(arguments.env), MujocoVariation(env=arguments.env, vary=ONE, unstable="terminate"))
@@ -62,19 +69,16 @@ def main() -> None:
     space = batches[0].single_action_space
     shape = (arguments.steps, arguments.sims, *(space.shape or ()))
     actions = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-    rates: list[list[float]] = [[], []]
-    for i in range(arguments.repeats + 1):  # the first round warms up
-        for batch, measured in zip(batches, rates, strict=True):
-            rate = steps_per_second(batch, actions)
-            if i:
-                measured.append(rate)
-    ratios = [one / other for one, other in zip(*rates, strict=True)]
-    print(f"varied {statistics.median(rates[0]):,.0f} env steps/s, unvaried {statistics.median(rates[1]):,.0f}")
+    seconds_in_turn(batches, actions[:20])  # warms up
+    times = [seconds_in_turn(batches, actions) for _ in range(arguments.repeats)]
+    ratios = [plain / slow for slow, plain in times]
+    rates = [arguments.steps * arguments.sims / statistics.median(column) for column in zip(*times, strict=True)]
+    print(f"varied {rates[0]:,.0f} env steps/s, unvaried {rates[1]:,.0f}")
     result = {
         "env": arguments.env,
         "sims": arguments.sims,
-        "varied_per_s": round(statistics.median(rates[0])),
-        "unvaried_per_s": round(statistics.median(rates[1])),
+        "varied_per_s": round(rates[0]),
+        "unvaried_per_s": round(rates[1]),
         "ratio": round(statistics.median(ratios), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
     }

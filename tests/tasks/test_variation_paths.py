@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,19 @@ def test_registered_equations_are_gymnasiums(env: str) -> None:
     }
     tasks = MujocoVariation(**options).sample("train", NUM_TASKS, 0)
     assert largest_difference(tasks, scale=0.6, **options)[0] <= 1e-12
+
+
+def test_a_model_of_ones_own_takes_the_place_of_gymnasiums_on_both_paths(tmp_path: Path) -> None:
+    import gymnasium.envs.mujoco as shipped
+
+    text = (Path(shipped.__file__).parent / "assets" / "hopper.xml").read_text()
+    model = tmp_path / "light.xml"
+    model.write_text(text.replace('size="0.05 ', 'size="0.04 '))
+    assert model.read_text() != text
+    options = {"env": "Hopper-v5", "model": str(model), "vary": {"mass": MASS}}
+    family = MujocoVariation(**options)
+    assert family.model().body_mass[1] < MujocoVariation(env="Hopper-v5", vary={"mass": MASS}).model().body_mass[1]
+    assert largest_difference(family.sample("train", NUM_TASKS, 0), **options)[0] <= 1e-12
 
 
 def test_a_declared_variation_is_bitwise_that_of_the_class() -> None:

@@ -97,7 +97,11 @@ def check_determinism(distribution: TaskDistribution) -> None:
     """The same task, seed and actions give the same episode; the same task is the same world."""
     tasks = some_tasks(distribution)
     first, second = (rollout(distribution.make_batch(tasks)) for _ in range(2))
-    require(first.equals(second), "the same tasks, seed and actions gave two different episodes")
+    require(
+        first.equals(second),
+        "the same tasks, seed and actions gave two different episodes: draw from `self.np_random` alone, which "
+        "`reset(seed=...)` seeds, and keep nothing from former environments",
+    )
 
 
 def check_reset_keeps_task(distribution: TaskDistribution) -> None:
@@ -107,8 +111,12 @@ def check_reset_keeps_task(distribution: TaskDistribution) -> None:
     first = rollout(batch)
     rollout(batch, seed=SEED + 1)
     batch.reset()
-    require(batch.tasks == tasks, "`reset` changed the batch's tasks")
-    require(rollout(batch).equals(first), "after `reset` the environment behaves as another task")
+    require(batch.tasks == tasks, "`reset` changed the batch's tasks: they may change in `set_tasks` alone")
+    require(
+        rollout(batch).equals(first),
+        "after `reset` the environment behaves as another task: put all state back in `reset`, and compute what varies "
+        "from the model's own values, not from those of the last episode",
+    )
 
 
 def check_single_equals_batch(distribution: TaskDistribution) -> None:
@@ -127,7 +135,11 @@ def check_single_equals_batch(distribution: TaskDistribution) -> None:
         rewards.append(float(reward))
     same = np.array_equal(np.array(single, np.float64), trace.observations[: len(single), 0], equal_nan=True)
     same = same and np.array_equal(rewards, trace.rewards[: len(rewards), 0], equal_nan=True)
-    require(same, f"{task}: `make` and `make_batch` give different episodes for the same seed and actions")
+    require(
+        same,
+        f"{task}: `make` and `make_batch` give different episodes for the same seed and actions: both must use the "
+        "task in the same way",
+    )
     env.close()
     batch.close()
 
@@ -148,7 +160,8 @@ def check_batch_equals_each_alone(distribution: TaskDistribution) -> None:
         alone.close()
         require(
             trace.equals(together.row(i)),
-            f"{task} behaves otherwise beside {tasks[i - 1]} than alone: their environments share state",
+            f"{task} behaves otherwise beside {tasks[i - 1]} than alone: their environments share state, such as a "
+            "module's or a class's variable; keep it in `self`",
         )
 
 
@@ -159,7 +172,10 @@ def check_set_tasks_equals_fresh_batch(distribution: TaskDistribution) -> None:
     rollout(batch)
     batch.set_tasks(new)
     require(batch.tasks == new, "`set_tasks` did not set `tasks`")
-    require(rollout(batch).equals(rollout(distribution.make_batch(new))), "tasks set before leave traces in later ones")
+    require(
+        rollout(batch).equals(rollout(distribution.make_batch(new))),
+        "tasks set before leave traces in later ones: compute what varies from the model's own values",
+    )
 
 
 def check_finished_stay_finished(distribution: TaskDistribution) -> None:

@@ -85,11 +85,12 @@ def _check_parameter(distribution: TaskDistribution, parameter: Parameter) -> Re
     if not found:
         raise TaskError(
             f"parameter {parameter.name!r} has no effect: {num_tried} other values of it gave the same observations "
-            f"and rewards as {base}"
+            f"and rewards as {base}; use it where the environment is built or rewarded, or leave it out"
         )
     without = " and ".join(when for when in _EPISODES if when not in found)
     raise TaskError(
-        f"parameter {parameter.name!r} has no effect in {without}: a reset must keep the task, not draw another one"
+        f"parameter {parameter.name!r} has no effect in {without}: a reset must keep the task, not draw another one, "
+        "nor put back what the task has changed"
     )
 
 
@@ -141,7 +142,8 @@ def check_actions(distribution: TaskDistribution) -> list[Remark]:
     dead = [str(d) for d in range(num_dims) if d not in alive]
     if dead:
         raise TaskError(
-            f"action dimension {', '.join(dead)} has no effect: observations and rewards are the same whatever it is"
+            f"action dimension {', '.join(dead)} has no effect: observations and rewards are the same whatever it is; "
+            "let `step` use it, or take it out of the action space"
         )
     still = [d for d, effects in alive.items() if not _moves(effects)]
     if len(still) == num_dims:  # a bandit: nothing moves at all

@@ -65,13 +65,18 @@ def check_speed(distribution: TaskDistribution) -> list[Remark]:
 
 
 def _rate(batch: TaskBatch, horizon: int) -> float:
-    """Steps per second of processor time, the fastest of some episodes."""
+    """Steps per second of processor time, the fastest of some episodes, while half of them or more are running."""
     actions = actions_of(batch, min(horizon, 50))
     best, end = 0.0, time.perf_counter() + _SECONDS
     while not best or time.perf_counter() < end:
-        start = time.process_time()
-        trace = rollout(batch, actions=actions)
-        steps = len(actions) * batch.num_envs - int(trace.ended[:-1].sum())
+        batch.reset(seed=[SEED] * batch.num_envs)
+        start, steps, running = time.process_time(), 0, batch.num_envs
+        for action in actions:
+            terminated, truncated = batch.step(action)[2:4]
+            steps += running
+            running = int((~(terminated | truncated)).sum())
+            if 2 * running < batch.num_envs:
+                break
         best = max(best, steps / max(time.process_time() - start, 1e-6))
     return best
 

@@ -176,8 +176,8 @@ class BodyState:
         if self._is_discrete:
             delayed = self._through("action", actions[:, None], rows)
             return np.rint(delayed[:, 0]).astype(actions.dtype)
-        limited = np.clip(actions, self._low, self._high)
-        arrived = np.clip(self._through("action", limited, rows), self._low, self._high)
+        limited = np.minimum(np.maximum(actions, self._low), self._high)
+        arrived = np.minimum(np.maximum(self._through("action", limited, rows), self._low), self._high)
         if self._dtype.kind != "f":
             arrived = np.rint(arrived)
         return arrived.astype(self._dtype).astype(actions.dtype)

@@ -36,7 +36,7 @@ from metarl.tasks.variation.validity import require_physical, require_valid
 from metarl.tasks.variation.wrapper import BodyEnv
 
 Path_ = Literal["auto", "native", "gymnasium"]
-Function = str | Callable[..., np.ndarray]
+Function = str | Mapping[str, Any] | Callable[..., np.ndarray]
 
 
 class MujocoVariation(MujocoTaskDistribution):
@@ -46,7 +46,8 @@ class MujocoVariation(MujocoTaskDistribution):
     model: an MJCF file from the current directory; alone it needs `reward`, with `env` it replaces that robot.
     vary: model fields by element name, see `metarl.tasks.variation.fields`.
     effects: what lies between policy and physics, see `metarl.tasks.variation.effects`.
-    reward, terminated, observe: batched functions, as module:attr, see `metarl.tasks.variation.equations`.
+    reward, terminated, observe: batched functions, as module:attr, see `metarl.tasks.variation.equations`; `reward` may
+        be one of `metarl.tasks.variation.rewards`, such as {reach: {site: tip, target: target}}.
     reset_noise: half the width of the uniform noise on qpos and qvel at a reset, of a `model` alone.
     frame_skip: physics steps per action, of a `model` alone (5).
     env_options: keyword arguments of the Gymnasium environment; it then runs on the Gymnasium path.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -47,7 +47,9 @@ class Effect:
     num_uniform: ClassVar[int] = 0
 
     def __init__(self, channel: Channel, dimensions: Sequence[int], largest: float):
-        self.channel, self.dimensions = channel, np.asarray(dimensions, np.int64)
+        self.channel, self.count = channel, len(dimensions)
+        is_all = list(dimensions) == list(range(channel.width))
+        self.dimensions: Any = slice(None) if is_all else np.asarray(dimensions, np.int64)
 
     def reset(self, rows: np.ndarray) -> None:
         """Forget the episode of these rows."""
@@ -69,7 +71,7 @@ class _Delay(Effect):
     def __init__(self, channel: Channel, dimensions: Sequence[int], largest: float):
         super().__init__(channel, dimensions, largest)
         self._length = int(np.floor(largest)) + 2
-        self._past = np.zeros((channel.num_rows, self._length, len(self.dimensions)))
+        self._past = np.zeros((channel.num_rows, self._length, self.count))
         self._time = np.zeros(channel.num_rows, np.int64)
 
     def reset(self, rows: np.ndarray) -> None:
@@ -210,7 +212,7 @@ class SensorDrift(Effect):
 
     def __init__(self, channel: Channel, dimensions: Sequence[int], largest: float):
         super().__init__(channel, dimensions, largest)
-        self._sum = np.zeros((channel.num_rows, len(self.dimensions)))
+        self._sum = np.zeros((channel.num_rows, self.count))
         self._is_new = np.ones(channel.num_rows, bool)
 
     def reset(self, rows: np.ndarray) -> None:

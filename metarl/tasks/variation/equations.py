@@ -9,8 +9,8 @@ A function of your own sees states before and after the step, for n robots at on
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import mujoco
 import numpy as np
@@ -20,6 +20,7 @@ from metarl.plugins import available, load_target, nearest, plugin_errors
 from metarl.tasks.mujoco import MujocoEquations
 from metarl.tasks.physics import Physics
 from metarl.tasks.task import TaskParams
+from metarl.tasks.variation.rewards import declared_reward
 
 GROUP = "metarl.mujoco_equations"
 _FIELDS = {"xpos": "nbody", "site_xpos": "nsite", "sensordata": "nsensordata"}  # what a State can show, if there is any
@@ -90,7 +91,11 @@ def equations_of(env_id: str) -> MujocoEquations | None:
 
 
 def function_of(target: object, where: str) -> Callable[..., np.ndarray]:
-    """The function that `module:attr` names; TaskError where it is none."""
+    """The function that `module:attr` names, or a declared reward; TaskError where it is none."""
+    if isinstance(target, Mapping):
+        if where != "reward":
+            raise TaskError(f"{where} = {dict(target)}: must be a function, as module:attr")
+        return cast("Callable[..., np.ndarray]", declared_reward(target))
     if not isinstance(target, str):
         if callable(target):
             return target
@@ -153,7 +158,8 @@ class FunctionEquations(MujocoEquations):
     @staticmethod
     def _called(what: str, function: Callable[..., Any], shape: tuple[int, ...], *arguments: Any) -> np.ndarray:
         """The function's answer; TaskError where it raises, or has not one row (one number) per robot."""
-        name = f"{what} = {getattr(function, '__module__', '')}:{getattr(function, '__qualname__', function)}"
+        label = getattr(function, "__qualname__", type(function).__name__)
+        name = f"{what} = {getattr(function, '__module__', '')}:{label}"
         with plugin_errors(name, TaskError):
             answer = np.asarray(function(*arguments))
         is_right = answer.ndim == len(shape) and answer.shape[0] == shape[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from functools import reduce
+from functools import cache, reduce
 from typing import Any
 
 import gymnasium
@@ -184,7 +184,7 @@ def _builder(env: str, horizon: int) -> Callable[..., gymnasium.Env]:
         raise TaskError(f"GymVariation: env must be a Gymnasium id or module:attr, got {env!r}")
     module, _, attribute = env.partition(":")
     if attribute and all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
-        found = load_target("metarl.task_distributions", env, "environment", TaskError)
+        found = _factory(env)
         if not callable(found):
             raise TaskError(f"GymVariation: env = {env!r} is {type(found).__name__}, no class nor function")
         return _Named(env)
@@ -212,9 +212,14 @@ class _Named:
         self._target = target
 
     def __call__(self, **options: Any) -> gymnasium.Env:
-        factory: Any = load_target("metarl.task_distributions", self._target, "environment", TaskError)
-        made: gymnasium.Env = factory(**options)
+        made: gymnasium.Env = _factory(self._target)(**options)
         return made
+
+
+@cache
+def _factory(target: str) -> Any:
+    """What module:attr names; looked up, and announced, once in a process."""
+    return load_target("metarl.task_distributions", target, "environment", TaskError)
 
 
 def _require_way(name: str, entry: GymEntry) -> None:
