@@ -9,9 +9,12 @@ changed.
     lstm_sequence        torch.lstm                            torch.nn.LSTM likewise
     times_tanh_slope     torch.ops.aten.tanh_backward          g (1 - h^2) in one pass over memory instead of three
     relu_slope_          torch.ops.aten.threshold_backward     g where h > 0, in place; torch.where makes a copy
+    repeat_while         torch._higher_order_ops.while_loop    a loop that stays one in an exported graph
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -55,3 +58,13 @@ def times_tanh_slope(g: Tensor, h: Tensor) -> Tensor:
 def relu_slope_(g: Tensor, h: Tensor) -> None:
     """Set g to 0 where h <= 0, in place."""
     torch.ops.aten.threshold_backward.grad_input(g, h, 0, grad_input=g)
+
+
+def repeat_while(
+    goes_on: Callable[..., Tensor], step: Callable[..., tuple[Tensor, ...]], start: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """`step` of its own results for as long as `goes_on`, a bool, says so of them. Under torch.export one loop."""
+    from torch._higher_order_ops.while_loop import while_loop
+
+    ends: tuple[Tensor, ...] = while_loop(goes_on, step, start)
+    return ends

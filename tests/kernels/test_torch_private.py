@@ -86,3 +86,10 @@ def test_lstm_is_that_of_the_module():
     expected, expected_last = module(x, (h[None], c[None]))
     for found, wanted in zip((outputs, *last), (expected, *(part[0] for part in expected_last)), strict=True):
         assert_same("torch.lstm", found, wanted)
+
+
+def test_repeat_while_goes_on_from_its_own_results_while_the_condition_holds() -> None:
+    count, total = private.repeat_while(
+        lambda count, total: total < 10, lambda count, total: (count + 1, total + count), (torch.tensor(0),) * 2
+    )
+    assert (int(count), int(total)) == (6, 15)  # 0 + 1 + 2 + 3 + 4 + 5

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.algorithms.graphs import PolicyGraphs, Rounds
 from metarl.algorithms.rl2.config import FineTuning
 from metarl.algorithms.rl2.sequences import Sequences
 from metarl.algorithms.tensors import to_tensor
@@ -22,7 +23,7 @@ from metarl.ops.returns import generalised_advantages, standardise
 from metarl.ops.surrogates import likelihood_ratio
 from metarl.rollout.types import Episodes, Extras, Transition, Weights
 
-_INPUT_LIMIT = 10.0  # normalised inputs are clipped to this
+INPUT_LIMIT = 10.0  # normalised inputs are clipped to this
 NET_PREFIX = "net."
 
 
@@ -43,7 +44,7 @@ def encode_actions(net: RecurrentPolicy, actions: np.ndarray) -> np.ndarray:
 def normalise(weights: Weights, columns: slice, values: np.ndarray) -> np.ndarray:
     """(x - mean) / std, clipped; `columns` picks observations or the reward (last) of the normaliser."""
     scaled = (values - weights["inputs.mean"][columns]) / weights["inputs.std"][columns]
-    return scaled.clip(-_INPUT_LIMIT, _INPUT_LIMIT).astype(np.float32, copy=False)
+    return scaled.clip(-INPUT_LIMIT, INPUT_LIMIT).astype(np.float32, copy=False)
 
 
 _OBSERVATIONS, _REWARD = slice(None, -1), slice(-1, None)
@@ -194,6 +195,12 @@ class RL2Policy:
         elif state.memory is not None:
             parts = {"memory": state.memory}
         return {name: value.reshape(state.shape[0], *value.shape[1:]) for name, value in parts.items()}
+
+    def export_graphs(self, weights: Weights, rounds: Rounds) -> PolicyGraphs:
+        """See `metarl.algorithms.graphs`."""
+        from metarl.algorithms.rl2.export import rl2_graphs
+
+        return rl2_graphs(self, weights, self.net.prepared(net_of(weights)))
 
     def _fine_tune(
         self, settings: FineTuning, state: RL2State, episodes: Episodes, last_values: np.ndarray
