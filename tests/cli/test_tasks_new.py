@@ -12,8 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from metarl.cli.app import app
 from metarl.errors import TaskError

@@ -8,13 +8,13 @@ from typing import Any
 import mujoco
 import numpy as np
 import pytest
-from varied import ARM, arm, hopper
 
 from metarl.tasks.mujoco import MujocoBatch
 from metarl.tasks.physics import mjbatch_is_available
 from metarl.tasks.variation import MujocoVariation
 from metarl.tasks.variation.description import FieldEntry
 from metarl.tasks.variation.fields import FieldChange, change_of, changed_fields
+from tests.tasks.varied import ARM, arm, hopper
 
 TEN = {"prior": {"uniform": [0.0, 10.0]}}
 BACKENDS = ["mujoco", pytest.param("mjbatch", marks=pytest.mark.skipif(not mjbatch_is_available(), reason="mjbatch"))]
@@ -88,9 +88,8 @@ def test_a_payload_is_what_the_compiler_makes_of_a_point_mass(model: Any) -> Non
     assert fields["body_mass"][0, own] == pytest.approx(compiled.body_mass[own])
     np.testing.assert_allclose(fields["body_ipos"][0, own], compiled.body_ipos[own], atol=1e-12)
     np.testing.assert_allclose(np.sort(fields["body_inertia"][0, own]), np.sort(compiled.body_inertia[own]), rtol=1e-9)
-    turned = [_tensor(fields["body_inertia"][0, own], fields["body_iquat"][0, own])]
-    turned.append(_tensor(compiled.body_inertia[own], compiled.body_iquat[own]))
-    np.testing.assert_allclose(*turned, atol=1e-12)
+    varied = _tensor(fields["body_inertia"][0, own], fields["body_iquat"][0, own])
+    np.testing.assert_allclose(varied, _tensor(compiled.body_inertia[own], compiled.body_iquat[own]), atol=1e-12)
 
 
 def _text(numbers: Any) -> str:
@@ -131,7 +130,7 @@ def test_a_robot_with_a_changed_model_moves_as_one_compiled_so(tmp_path: Path, b
         data.ctrl[:] = action
         mujoco.mj_step(right, data, 3)
         batch.step(np.array([action, action]))
-        np.testing.assert_allclose(batch.physics.qpos[1], data.qpos, atol=1e-9)  # type: ignore[attr-defined]
+        np.testing.assert_allclose(batch.physics.qpos[1], data.qpos, atol=1e-9)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

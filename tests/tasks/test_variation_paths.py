@@ -114,7 +114,7 @@ def test_a_model_of_ones_own_takes_the_place_of_gymnasiums_on_both_paths(tmp_pat
     model = tmp_path / "light.xml"
     model.write_text(text.replace('size="0.05 ', 'size="0.04 '))
     assert model.read_text() != text
-    options = {"env": "Hopper-v5", "model": str(model), "vary": {"mass": MASS}}
+    options: dict[str, Any] = {"env": "Hopper-v5", "model": str(model), "vary": {"mass": MASS}}
     family = MujocoVariation(**options)
     assert family.model().body_mass[1] < MujocoVariation(env="Hopper-v5", vary={"mass": MASS}).model().body_mass[1]
     assert largest_difference(family.sample("train", NUM_TASKS, 0), **options)[0] <= 1e-12

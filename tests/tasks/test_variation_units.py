@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from varied import MASS
 
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan, Unit
 from metarl.tasks.variation import MujocoVariation
+from tests.tasks.varied import MASS
 
 VARY = {"mass": MASS, "friction": {"field": "geom_friction[*]", "prior": {"uniform": [0.3, 1.5]}, "redraw": 0.2}}
 EFFECTS = {
@@ -43,7 +43,7 @@ def collected(path: str, order: list[int]) -> dict[int, TrialBatch]:
     tasks = family.sample("train", 4, 0)
     plan = TrialPlan(2, family.horizon, (RoundPlan("support"), RoundPlan("query")))
     units = [Unit(i, tasks[2 * i : 2 * i + 2], plan, (7, 0, 0, i)) for i in range(2)]
-    executor = LocalExecutor(family, Wobble())  # type: ignore[arg-type]
+    executor = LocalExecutor(family, Wobble())
     trials = executor.collect([units[i] for i in order], {}, 0)
     executor.close()
     return dict(zip(order, trials, strict=True))
