@@ -130,7 +130,7 @@ def test_a_robot_with_a_changed_model_moves_as_one_compiled_so(tmp_path: Path, b
         data.ctrl[:] = action
         mujoco.mj_step(right, data, 3)
         batch.step(np.array([action, action]))
-        np.testing.assert_allclose(batch.physics.qpos[1], data.qpos, atol=1e-9)
+        np.testing.assert_allclose(batch.physics.qpos[1], data.qpos, atol=1e-9)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
