@@ -1,6 +1,6 @@
 """The command line. Exit codes: 0 done, 1 the run failed, 2 the user's input is wrong, 128 + n stopped by signal n.
 
-train.py  evaluate.py  tasks.py  config.py  jobs.py  sweep.py   one file per command or group of commands
+train.py  evaluate.py  export.py  tasks.py  config.py  jobs.py  sweep.py   one file per command or group of commands
 options.py      options that several commands share
 executors.py    where units run, as the options say
 errors.py       errors become one message and an exit code
@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from metarl.cli import config, evaluate, jobs, sweep, tasks, train
+from metarl.cli import config, evaluate, export, jobs, sweep, tasks, train
 from metarl.cli.errors import quick_exit, show_tracebacks
 from metarl.cli.streams import lasting_streams
 
@@ -50,6 +50,7 @@ def _options(
 
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(export.export)
 app.command()(sweep.sweep)
 app.add_typer(config.config_app, name="config")
 app.add_typer(tasks.tasks_app, name="tasks")
