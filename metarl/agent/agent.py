@@ -183,6 +183,13 @@ class Agent:
         recorder.reset()
 
     @property
+    def awaited_action(self) -> Any:
+        """The action that `observe` is to be told of, in the robot's own units; None where `act` or `end_episode` is
+        next. After `load_state` it says what the robot was to do."""
+        step = self._on_a_task().step
+        return None if step is None or step.outcome is not None else self.interface.action(step.actions)
+
+    @property
     def episode_over(self) -> Any:
         """Whether the episode has ended: terminated, truncated, or at the horizon. A bool, or bool [K]."""
         over = ~self._recorder.running[:, 0]

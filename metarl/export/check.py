@@ -33,8 +33,8 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"{self.steps} steps and {self.adaptations} adaptations on {self.tasks} held-out tasks: actions differ by at "
-            f"most {self.difference:.1e}"
+            f"{self.steps} steps and {self.adaptations} adaptations on {self.tasks} held-out tasks: "
+            f"actions differ by at most {self.difference:.1e}"
         )
 
 
