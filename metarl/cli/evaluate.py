@@ -20,6 +20,7 @@ from metarl.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from metarl.config import RunConfig
     from metarl.evaluation.evaluate import Evaluation
     from metarl.runs.build import TrainedRun
     from metarl.tasks import Split, Task, TaskDistribution
@@ -70,28 +71,30 @@ def evaluate(
             if chosen:
                 name = _split_of_all(trained.distribution, chosen)
             stored = load_stored_config(path / "config.yaml")
-            if trained.config.evaluation.split != stored.evaluation.split:
-                raise ConfigError(
-                    "evaluation.split is what training was watched on: choose what is judged with --split"
-                )
             changed = changes(stored, trained.config)
             label = [*changed, *(f"task={text}" for text in task or ())]
             folder = Path(expanded(out)) if out else evaluation_folder(path, name, trained.checkpoint.iteration, label)
-            trained.algorithm.evaluation_plan(
-                trained.distribution.horizon, trained.config.evaluation.settings
-            )  # or refused
+            _refuse_what_does_not_apply(trained, stored)
             with _writable(folder):
                 result = _evaluate(trained, name, chosen, local, address)
                 notes = [f"Evaluated with {', '.join(overrides)}."] if overrides else []
                 result = replace(result, notes=(*result.notes, *notes))
                 _report(console, result, folder, str(folder).replace(str(path), run))
-                if not chosen and name == stored.evaluation.split and stored.training.evaluate_every:
-                    say(f"Training was watched on {name} tasks: what was chosen by them looks better here than it is.")
+                if not chosen:
+                    _say_what_training_was_watched_on(stored, name)
 
 
-def _refuse_what_does_not_apply(trained: TrainedRun) -> None:
-    """ConfigError of the algorithm where it has no such evaluation, before anything is written."""
+def _refuse_what_does_not_apply(trained: TrainedRun, stored: RunConfig) -> None:
+    """ConfigError where the algorithm has no such evaluation, or an override a split; before anything is written."""
+    if trained.config.evaluation.split != stored.evaluation.split:
+        raise ConfigError("evaluation.split is what training was watched on: choose what is judged with --split")
     trained.algorithm.evaluation_plan(trained.distribution.horizon, trained.config.evaluation.settings)
+
+
+def _say_what_training_was_watched_on(stored: RunConfig, split: Split) -> None:
+    """Only where these are the tasks that are judged: those of `split`."""
+    if stored.training.evaluate_every and stored.evaluation.split == split:
+        say(f"Training was watched on {split} tasks: what was chosen by them looks better here than it is.")
 
 
 def _evaluate(trained: TrainedRun, split: Split, chosen: list[Task], is_local: bool, address: str | None) -> Evaluation:
