@@ -21,13 +21,16 @@ _POINTS = 100
 
 def learning_over_seeds(studies: Sequence[Study]) -> list[Picture]:
     """One curve per configuration: the mean of its seeds, with the 95 % interval over them where there are several."""
-    groups = [group for group in by_configuration(studies) if any(_curve(s) is not None for s in group)]
-    if not groups:
+    ranked = sorted(studies, key=lambda study: -study.test.rounds[-1].mean)  # as comparisons are: the same colours
+    groups = by_configuration(ranked)
+    if not any(_curve(study) for study in studies):
         return []
     figure, axes = new_figure("", "last round; mean over seeds, 95 % t interval over seeds", SIZE)
     ends = []
     for index, group in enumerate(groups):
         curves = [thinned(curve) for curve in map(_curve, group) if curve is not None]
+        if not curves:
+            continue
         steps, returns = on_common_steps(curves)
         colour = CATEGORIES[index % len(CATEGORIES)]
         seeds = f" ({len(curves)} seeds)" if len(curves) > 1 else ""
