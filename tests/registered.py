@@ -9,7 +9,7 @@ from metarl.tasks.mujoco import MujocoTaskDistribution
 
 LENGTH = {"attribute": "length", "prior": {"uniform": [0.3, 0.8]}, "ood": {"uniform": [0.8, 1.2]}}
 MASS = {"field": "body_mass[torso]", "prior": {"log_uniform": [0.5, 2.0]}, "ood": {"log_uniform": [2.0, 3.0]}}
-FRICTION = {"field": "geom_friction[foot*]", "prior": {"uniform": [0.1, 0.5]}, "at_step": 4}
+FRICTION = {"field": "geom_friction[*]", "prior": {"uniform": [0.1, 0.5]}, "at_step": 4}
 OPTIONS: dict[str, dict[str, Any]] = {
     "GymVariation": {
         "env": "CartPole-v1",

@@ -187,3 +187,13 @@ def test_a_distribution_crosses_processes_with_its_model(tmp_path: Path) -> None
     one, other = family.make_batch(tasks), copy.make_batch(tasks)
     np.testing.assert_array_equal(one.reset(seed=0)[0], other.reset(seed=0)[0])
     np.testing.assert_array_equal(one.step(np.ones((2, 2)))[0], other.step(np.ones((2, 2)))[0])
+
+
+def test_a_friction_that_the_floors_exceeds_is_found_to_have_no_effect() -> None:
+    foot = {"friction": {"field": "geom_friction[foot_geom]", "prior": {"uniform": [0.1, 0.5]}}}
+    family = hopper(foot, horizon=20)
+    assert "MuJoCo takes the larger friction of two geoms in contact" in family.advice_on("friction")
+    low, high = (family.make_batch([family.task(friction=f)]) for f in (0.1, 0.5))
+    np.testing.assert_array_equal(low.reset(seed=0)[0], high.reset(seed=0)[0])
+    for action in np.random.default_rng(0).uniform(-1, 1, (15, 1, 3)):
+        np.testing.assert_array_equal(low.step(action)[0], high.step(action)[0])

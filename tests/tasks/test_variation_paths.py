@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from metarl.tasks import load_distribution
+from metarl.tasks import TaskDistribution, load_distribution
+from metarl.tasks.check import CHECKS
 from metarl.tasks.mujoco import MujocoBatch
 from metarl.tasks.physics import mjbatch_is_available
 from metarl.tasks.variation import MujocoVariation
 from metarl.tasks.variation.effects import EFFECTS
 from metarl.tasks.variation.equations import registered_equations
+from tests.registered import load
 from tests.tasks.varied import MASS, side_by_side
 
 PRIORS: dict[str, dict[str, Any]] = {
@@ -118,6 +121,11 @@ def test_a_model_of_ones_own_takes_the_place_of_gymnasiums_on_both_paths(tmp_pat
     family = MujocoVariation(**options)
     assert family.model().body_mass[1] < MujocoVariation(env="Hopper-v5", vary={"mass": MASS}).model().body_mass[1]
     assert largest_difference(family.sample("train", NUM_TASKS, 0), **options)[0] <= 1e-12
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_gymnasium_path_keeps_the_contract(check: Callable[[TaskDistribution], None]) -> None:
+    check(load("MujocoVariation", path="gymnasium"))
 
 
 def test_a_declared_variation_is_bitwise_that_of_the_class() -> None:

@@ -85,13 +85,19 @@ def _check_parameter(distribution: TaskDistribution, parameter: Parameter) -> Re
     if not found:
         raise TaskError(
             f"parameter {parameter.name!r} has no effect: {num_tried} other values of it gave the same observations "
-            f"and rewards as {base}; use it where the environment is built or rewarded, or leave it out"
+            f"and rewards as {base}; {_advice(distribution, parameter)}"
         )
     without = " and ".join(when for when in _EPISODES if when not in found)
     raise TaskError(
         f"parameter {parameter.name!r} has no effect in {without}: a reset must keep the task, not draw another one, "
         "nor put back what the task has changed"
     )
+
+
+def _advice(distribution: TaskDistribution, parameter: Parameter) -> str:
+    """What to change where a parameter has no effect; a distribution may know more, by a method of that name."""
+    own = getattr(distribution, "advice_on", None)
+    return (own and own(parameter.name)) or "use it where the environment is built or rewarded, or leave it out"
 
 
 def _base(distribution: TaskDistribution, parameter: Parameter, attempt: int) -> Task:

@@ -31,7 +31,7 @@ from metarl.tasks.variation.description import FieldEntry, entries_of, parameter
 from metarl.tasks.variation.equations import FunctionEquations, equations_of, function_of, registered_equations
 from metarl.tasks.variation.fields import FieldChange, change_of, changed_fields, prepare, write_fields_of
 from metarl.tasks.variation.schedules import Schedule, Scheduled, scheduled_of
-from metarl.tasks.variation.single import SingleModel
+from metarl.tasks.variation.single import VariedBatch, VariedEnv, params_of
 from metarl.tasks.variation.validity import require_physical, require_valid
 from metarl.tasks.variation.wrapper import BodyEnv
 
@@ -239,6 +239,16 @@ class MujocoVariation(MujocoTaskDistribution):
 
     # --- what checks ask -------------------------------------------------------------------------
 
+    def advice_on(self, name: str) -> str:
+        """What to change where the parameter has no effect; "" where nothing special is known."""
+        fields = {address.field for change in self.changes if change.name == name for address in change.addresses}
+        if "geom_friction" in fields:
+            return (
+                "MuJoCo takes the larger friction of two geoms in contact: vary the other one too, as in "
+                "geom_friction[*], or leave it out"
+            )
+        return "choose a field that matters for this robot, or leave it out" if fields else ""
+
     @property
     def path_taken(self) -> str:
         """Which path tasks are simulated on, in words."""
@@ -247,12 +257,12 @@ class MujocoVariation(MujocoTaskDistribution):
     def expected_fields(self, tasks: Sequence[Task]) -> dict[str, np.ndarray]:
         """The values [n, ...] that fields of the tasks' models must have at the start of an episode."""
         schedule = Schedule([] if self.body is None else self.body.scheduled)
-        schedule.set_tasks(tasks, _params(tasks))
+        schedule.set_tasks(tasks, params_of(tasks))
         return changed_fields(self.changes, self._model, len(tasks), schedule.values)
 
     def fields_in(self, batch: TaskBatch) -> dict[str, np.ndarray]:
         """The values that the models of a batch of this distribution do have, in the same layout."""
-        names = changed_fields(self.changes, self._model, 1, _params(self.sample("train", 1, 0)))
+        names = changed_fields(self.changes, self._model, 1, params_of(self.sample("train", 1, 0)))
         if isinstance(batch, MujocoBatch):
             found = {name: batch.physics.field(name) for name in names}
         else:
@@ -274,32 +284,19 @@ class MujocoVariation(MujocoTaskDistribution):
         if self._equations is not None:
             return super().make(task, render_mode)
         env = self._gym_env(**({} if render_mode is None else {"render_mode": render_mode}))
-        live: Any = env.unwrapped
-        prepare(live.model, self.changes)
-        physics = SingleModel(live.model)
-        params = _params([task])
-        self._require_physical([task], params)
-        self.edit(physics, params)
-        physics.commit()
-        plain = gymnasium.wrappers.TransformAction(env, lambda a: np.asarray(a, dtype=np.float64), env.action_space)
+        plain = VariedEnv(env, self, task)
         if self.body is None:
             return plain
-
-        def edit(values: TaskParams) -> None:
-            self.edit_live(physics, values)
-            physics.write()
-
-        return BodyEnv(plain, self.body, task, edit if self._live_changes else None)
+        return BodyEnv(plain, self.body, task, plain.edit_live if self._live_changes else None)
 
     def make_batch(self, tasks: Sequence[Task]) -> TaskBatch:
         if self._equations is None:
-            return EnvBatch(self.make, tasks)
+            return VariedBatch(self.make, tasks)
         return _Batch(self, tasks)
 
-    def _require_physical(self, tasks: Sequence[Task], params: TaskParams) -> None:
+    def require_physical(self, tasks: Sequence[Task], params: TaskParams) -> None:
         """TaskError where the entries together make a model unphysical."""
-        arrays = changed_fields(self.changes, self._model, len(tasks), params)
-        require_physical(arrays, self._model, tasks)
+        require_physical(changed_fields(self.changes, self._model, len(tasks), params), self._model, tasks)
 
 
 class _Batch(MujocoBatch):
@@ -308,12 +305,7 @@ class _Batch(MujocoBatch):
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         super().set_tasks(tasks)
         family: Any = self._family
-        family._require_physical(tasks, self._params)
-
-
-def _params(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
-    """The values of tasks by name, [n] or [n, size]."""
-    return {name: np.array([task[name] for task in tasks], dtype=np.float64) for name, _ in tasks[0].items}
+        family.require_physical(tasks, self._params)
 
 
 def _named(*functions: Function | None) -> list[tuple[Function | None, str]]:

@@ -1,18 +1,24 @@
-"""The model of one Gymnasium environment, edited in place: `Physics` as far as fields are concerned."""
+"""Gymnasium's MuJoCo environments, whose models are edited in place."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
+import gymnasium
 import mujoco
 import numpy as np
 
+from metarl.tasks.batch import EnvBatch
 from metarl.tasks.physics import owner_of, write_fields
+from metarl.tasks.task import Task, TaskParams
+from metarl.tasks.variation.fields import FieldChange, prepare
+from metarl.tasks.variation.wrapper import BodyEnv
 
 
 class SingleModel:
-    """Fields [1, ...] of an environment's own model. `model` is a copy of it as it was."""
+    """`Physics` as far as fields are concerned, [1, ...] of a live model. `model` is a copy of it as it was."""
 
     num_sims = 1
 
@@ -35,3 +41,64 @@ class SingleModel:
         """All edits take effect, and derived constants are computed anew. The state is not touched."""
         self.write()
         mujoco.mj_setConst(self._live, self._scratch)
+
+
+class Edits(Protocol):
+    """What writes tasks into models."""
+
+    changes: tuple[FieldChange, ...]
+
+    def require_physical(self, tasks: Sequence[Task], params: TaskParams) -> None: ...
+
+    def edit(self, physics: Any, params: TaskParams) -> None: ...
+
+    def edit_live(self, physics: Any, params: TaskParams) -> None: ...
+
+
+class VariedEnv(gymnasium.ActionWrapper[Any, Any, Any]):
+    """An environment whose model is that of its task. Actions arrive in float64, as the simulator computes."""
+
+    def __init__(self, env: gymnasium.Env, edits: Edits, task: Task):
+        super().__init__(env)
+        inner: Any = env.unwrapped
+        self._edits, self._model = edits, SingleModel(inner.model)
+        prepare(inner.model, edits.changes)
+        self.set_task(task)
+
+    def set_task(self, task: Task) -> None:
+        """Give the model the values of `task`; the next call must be `reset`."""
+        params = params_of([task])
+        self._edits.require_physical([task], params)
+        self._edits.edit(self._model, params)
+        self._model.commit()
+
+    def edit_live(self, values: TaskParams) -> None:
+        """Make changes in mid-episode take effect."""
+        self._edits.edit_live(self._model, values)
+        self._model.write()
+
+    def action(self, action: Any) -> np.ndarray:
+        return np.asarray(action, dtype=np.float64)
+
+
+class VariedBatch(EnvBatch):
+    """A batch of them that sets other tasks without building the environments anew."""
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        if not self._envs or len(tasks) != len(self._envs):
+            super().set_tasks(tasks)
+            return
+        self.tasks = tuple(tasks)
+        for checked, task in zip(self._envs, self.tasks, strict=True):
+            checked.task = task
+            env = checked.env
+            if isinstance(env, BodyEnv):
+                env.set_task(task)
+                env = env.env
+            assert isinstance(env, VariedEnv)
+            env.set_task(task)
+
+
+def params_of(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
+    """The values of tasks by name, [n] or [n, size]."""
+    return {name: np.array([task[name] for task in tasks], dtype=np.float64) for name, _ in tasks[0].items}

@@ -24,8 +24,12 @@ class BodyEnv(gymnasium.Wrapper[np.ndarray, Any, Any, Any]):
         super().__init__(env)
         size = flatdim(env.observation_space)
         self.observation_space = Box(-np.inf, np.inf, (size,), np.float64)
-        self.task, self._edit = task, edit
-        self._state = body.start(env.action_space, size, 1)
+        self._edit, self._state = edit, body.start(env.action_space, size, 1)
+        self.set_task(task)
+
+    def set_task(self, task: Task) -> None:
+        """Give the body the values of `task`; the next call must be `reset`."""
+        self.task = task
         self._state.set_tasks([task], {name: np.array([value], dtype=np.float64) for name, value in task.items})
 
     def reset(
