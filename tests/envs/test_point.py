@@ -32,7 +32,7 @@ def test_the_sparse_reward_is_paid_only_near_the_goal() -> None:
     assert rewards[8:] == pytest.approx([0.9, 1.0], abs=1e-12)
 
 
-def _returns(family: TaskDistribution, target: str, n: int = 4000) -> float:
+def _returns(family: TaskDistribution, target: str, n: int = 20_000) -> float:
     tasks = family.sample("train", n, seed=0)
     batch = family.make_batch(tasks)
     obs, _ = batch.reset(seed=0)
