@@ -3,8 +3,7 @@
     metarl export experiments/pretrained/sparse_point_rl2 --out exported
     python examples/run_exported_policy.py exported [EPISODES]
 
-`step` stands for the robot: it is given an action in the robot's units and gives observation, reward and whether it
-fell. What every array is for stands in exported/policy.json.
+`Robot` stands for yours. What every array is for stands in exported/policy.json.
 """
 
 import json
@@ -14,45 +13,57 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-
-def step(action, size=[]):  # replace by your robot; here everything stands still
-    return np.zeros(size[0], np.float32), -1.0, False
-
-
 folder, episodes = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3
 told = json.loads((folder / "policy.json").read_text())
-step.__defaults__[0].append(told["observation"]["flat_size"])
 graphs = {name: onnxruntime.InferenceSession(folder / f"{name}.onnx") for name in told["graphs"]}
 state = {f"state.{name}": value for name, value in np.load(folder / "initial_state.npz").items()}
-rng, reward, kept, number = np.random.default_rng(), 0.0, [], 0
+rng, reward, number, kept = np.random.default_rng(), 0.0, 0, []
+reads_all = "adapts" in [port["name"] for port in told["graphs"].get("adapt", {"inputs": []})["inputs"]]
+EPISODE = ("observations", "actions", "rewards", "lengths", "truncated", "last_observations")
+
+
+class Robot:
+    """Stands still: observations are zeros, every step costs 1, and it never falls."""
+
+    def observe(self):
+        return np.zeros(told["observation"]["flat_size"], np.float32)
+
+    def move(self, action):
+        return -1.0, False
 
 
 def run(name, given):
-    """One graph's outputs; what it gives as next.* is the state from now on."""
-    given = {port["name"]: given[port["name"]] for port in told["graphs"][name]["inputs"]}
-    found = dict(zip((port["name"] for port in told["graphs"][name]["outputs"]), graphs[name].run(None, given)))
+    """The outputs of a graph by name; what it gives as next.* is the state from now on."""
+    ports, outputs = told["graphs"][name]["inputs"], told["graphs"][name]["outputs"]
+    values = graphs[name].run(None, {port["name"]: {**given, **state}[port["name"]] for port in ports})
+    found = {port["name"]: value for port, value in zip(outputs, values, strict=True)}
     state.update({"state" + key[4:]: value for key, value in found.items() if key.startswith("next.")})
     return found
 
 
+def noise(sampled):
+    """Random numbers for sampled actions, zeros for the most likely ones."""
+    ports = [port for port in told["graphs"]["policy"]["inputs"] if "draw" in port]
+    draw = {"normal": rng.standard_normal, "gumbel": lambda size: rng.gumbel(size=size)}
+    return {p["name"]: (sampled * draw[p["draw"]](p["shape"])).astype(p["dtype"]) for p in ports}
+
+
+robot = Robot()
 for episode in range(episodes):
-    plan, (observation, _, fell), steps = told["rounds"][min(number, len(told["rounds"]) - 1)], step(None), []
+    plan, steps, fell = told["rounds"][min(number, len(told["rounds"]) - 1)], [], False
     while len(steps) < told["horizon"] and not fell:
-        inputs = {"observation": observation[None], "reward": np.full((1, 1), reward, np.float32)}
-        inputs["first"] = np.full((1, 1), not steps, np.float32)
-        for port in told["graphs"]["policy"]["inputs"]:
-            if "draw" in port:
-                draw = {"normal": rng.standard_normal, "gumbel": lambda size: rng.gumbel(size=size)}[port["draw"]]
-                inputs[port["name"]] = (draw(port["shape"]) * (not plan["deterministic"])).astype(port["dtype"])
-        found = run("policy", {**inputs, **state})
-        before, (observation, reward, fell) = observation, step(found["action"][0])
-        steps.append((before, found["policy_action"][0], np.float32(reward)))
-    arrays = [np.stack(column) for column in zip(*steps)]
-    padded = [np.concatenate((a, np.zeros((told["horizon"] - len(a), *a.shape[1:]), a.dtype))) for a in arrays]
-    kept.append((*padded, np.int64(len(steps)), np.bool_(not fell), observation))
+        seen = {"observation": robot.observe()[None], "reward": np.float32([[reward]])}
+        first = {"first": np.float32([[not steps]])}
+        found = run("policy", {**seen, **first, **noise(not plan["deterministic"])})
+        reward, fell = robot.move(found["action"][0])  # in the robot's units
+        steps.append((seen["observation"][0], found["policy_action"][0], np.float32(reward)))
+    columns = [np.stack(column) for column in zip(*steps, strict=True)]
+    padding = told["horizon"] - len(steps)
+    padded = [np.concatenate((a, np.zeros((padding, *a.shape[1:]), a.dtype))) for a in columns]
+    kept.append((*padded, np.int64(len(steps)), np.bool_(not fell), robot.observe()))
     if len(kept) == plan["episodes"]:
-        if plan["adapt"] and "adapt" in graphs:
-            names = ("observations", "actions", "rewards", "lengths", "truncated", "last_observations")
-            run("adapt", {**dict(zip(names, map(np.stack, zip(*kept)))), **state})
+        if "adapt" in graphs and (plan["adapt"] or reads_all):
+            episodes_kept = {name: np.stack(a) for name, a in zip(EPISODE, zip(*kept, strict=True), strict=True)}
+            run("adapt", {**episodes_kept, "adapts": np.array([[plan["adapt"]]])})
         number, kept = number + 1, []
-    print(f"episode {episode + 1}: return {arrays[2].sum():.2f}, last action {np.round(found['action'][0], 3)}")
+    print(f"episode {episode + 1}: return {columns[2].sum():.2f}, last action {np.round(found['action'][0], 3)}")

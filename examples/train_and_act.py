@@ -9,7 +9,9 @@ import metarl
 
 run = sys.argv[1] if len(sys.argv) > 1 else "runs/example"
 
-config = metarl.load_config("point_goal", {"training.iterations": 3, "algorithm.tasks_per_iteration": 4})
+config = metarl.load_config(
+    "point_goal", {"training.iterations": 3, "algorithm.tasks_per_iteration": 4, "evaluation.num_tasks": 5}
+)
 result = metarl.train(config, run_dir=run, local=True)
 print(result.frame()[["kind", "iteration", "return/round0", "return/round1"]])
 

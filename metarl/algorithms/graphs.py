@@ -17,6 +17,8 @@ Inputs that `adapt` may ask for; S episodes of a round, padded with zeros to T s
 
     observations [S, T, O]   actions [S, T, A] or [S, T] int64   rewards [S, T]   last_observations [S, O]
     lengths [S] int64        truncated [S] bool
+    adapts [1, 1] bool       whether the plan adapts to this round; a graph with this input is run after every round,
+                             one without it after those alone that are adapted to
 
 The first output of `act` is `action`, [1, A] in the policy's units or [1] int64: what `adapt` wants to be given.
 """
@@ -57,6 +59,9 @@ class Port:
     def example(self) -> torch.Tensor:
         """Ones, of the port's dtype: lengths of 0 would be unlike any input."""
         return torch.ones(self.sizes, dtype=getattr(torch, self.dtype))
+
+
+ADAPTS = Port("adapts", (1, 1), "bool", "whether the plan adapts to this round; run after every round")
 
 
 @dataclass(frozen=True)

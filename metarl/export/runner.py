@@ -28,6 +28,8 @@ class Runner:
         inputs = description["graphs"]["policy"]["inputs"]
         self.noises = {port["name"]: port for port in inputs if "draw" in port}
         self._silence = {name: np.zeros(port["shape"], port["dtype"]) for name, port in self.noises.items()}
+        ports = description["graphs"].get("adapt", {"inputs": []})["inputs"]
+        self._reads_all = "adapts" in [port["name"] for port in ports]  # also rounds that are not adapted to
         self._rounds = description["rounds"]
         self.begin_task()
 
@@ -79,8 +81,9 @@ class Runner:
         """The episode has ended: terminated, or `truncated` where time ran out; adapts where a round ends with it."""
         self.episodes.append(self._recorded(truncated, last_observation))
         if len(self.episodes) == self._current["episodes"]:
-            if self._adapt is not None and self._current["adapt"]:
-                found = self._adapt({**self._joined(), **self.state})
+            adapts = self._current["adapt"]
+            if self._adapt is not None and (adapts or self._reads_all):
+                found = self._adapt({**self._joined(), "adapts": np.full((1, 1), adapts), **self.state})
                 self.state.update({"state" + name[4:]: value for name, value in found.items()})
             self.round, self.episodes = self.round + 1, []
         self._begin_episode()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.algorithms.graphs import Graph, PolicyGraphs, Port, Rounds, episode_ports, noise_port, state_ports
+from metarl.algorithms.graphs import ADAPTS, Graph, PolicyGraphs, Port, Rounds, episode_ports, noise_port, state_ports
 from metarl.algorithms.pearl.policy import LOG_STD_RANGE, PEARLPolicy
 from metarl.errors import ExportError
 from metarl.kernels.relu_mlp import ReluMLP
@@ -50,7 +50,7 @@ def pearl_graphs(policy: PEARLPolicy, weights: Mapping[str, np.ndarray], rounds:
         "lengths",
         *(["last_observations"] if policy.next_observation else []),
     ]
-    inputs = (*(ports[name] for name in data), *state_ports(memory, "state"))
+    inputs = (ADAPTS, *(ports[name] for name in data), *state_ports({**prior, **memory}, "state"))
     adapt = Graph(adapt_module, inputs, state_ports({**memory, **prior}, "next"))
     return PolicyGraphs(act, {**prior, **acted, **memory}, adapt)
 
@@ -93,7 +93,7 @@ class _Act(torch.nn.Module):
 
 
 class _Adapt(torch.nn.Module):
-    """PEARLPolicy.end_round on one episode."""
+    """PEARLPolicy.end_round on one episode, which is read in any case, and believed where `adapts`."""
 
     def __init__(self, policy: PEARLPolicy, weights: Mapping[str, np.ndarray]):
         super().__init__()
@@ -124,7 +124,9 @@ class _Adapt(torch.nn.Module):
             return {"hidden": np.zeros((1, self.hidden_dim), np.float32), **read}
         return {"precision": np.zeros((1, Z), np.float32), "weighted_mean": np.zeros((1, Z), np.float32), **read}
 
-    def forward(self, observations: Tensor, actions: Tensor, rewards: Tensor, lengths: Tensor, *rest: Tensor) -> object:
+    def forward(
+        self, adapts: Tensor, observations: Tensor, actions: Tensor, rewards: Tensor, lengths: Tensor, *rest: Tensor
+    ) -> tuple[Tensor, ...]:
         parts = [observations, actions, rewards[..., None]]
         if self.policy.next_observation:
             last, *rest = rest  # type: ignore[assignment]
@@ -132,14 +134,16 @@ class _Adapt(torch.nn.Module):
             at_end = torch.arange(observations.shape[1])[None, :, None] == lengths[:, None, None] - 1
             parts.append(torch.where(at_end, last[:, None], shifted))
         context = torch.cat(parts, -1)
+        before, rest = rest[:2], rest[2:]
         mask = (torch.arange(rewards.shape[1])[None] < lengths[:, None]).float()
         if self.is_recurrent:
-            return self._read_in_order(context, lengths, *rest)
+            *memory, mean, var = self._read_in_order(context, lengths, *rest)
+            return (*memory, *_chosen(adapts, (mean, var), before))
         mu, var = self._gaussian(context)
         precision = mask[..., None] / var
         sums = (precision.sum(1), (mu * precision).sum(1), mask.sum(1, keepdim=True))
-        memory = tuple(before + found for before, found in zip(rest, sums, strict=True))
-        return (*memory, *self._posterior(*memory))
+        memory = [former + found for former, found in zip(rest, sums, strict=True)]
+        return (*memory, *_chosen(adapts, self._posterior(*memory), before))
 
     def _read_in_order(self, context: Tensor, lengths: Tensor, hidden: Tensor, number: Tensor) -> tuple[Tensor, ...]:
         encoded = torch.relu(context @ self.embed_w.mT + self.embed_b)
@@ -157,3 +161,8 @@ class _Adapt(torch.nn.Module):
         scale = (self.policy.context_size / number.clamp_min(1)).clamp_max(1)
         var = 1 / (1 + scale * precision)
         return var * scale * weighted_mean, var
+
+
+def _chosen(first: Tensor, one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """`one` where `first`, else `other`."""
+    return tuple(torch.where(first, a, b) for a, b in zip(one, other, strict=True))
