@@ -19,6 +19,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ def measure_adaptation(run: Path, folder: Path, repeats: int, times: Times) -> N
     trained = load_run(run)
     is_family = "promp" in run.name
     horizon = 100 if is_family else TRANSITIONS
-    how = {"horizon": horizon, **({"support_episodes": TRANSITIONS // horizon} if is_family else {})}
+    how: dict[str, Any] = {"horizon": horizon, **({"support_episodes": TRANSITIONS // horizon} if is_family else {})}
     export_run(trained, folder, steps=1, **how)
     agent, runner, rng = load_agent(trained, **how), load_runner(folder), np.random.default_rng(0)
     for repeat in range(repeats + 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,7 +43,7 @@ def export(
         console, folder = result_console(), Path(expanded(out))
         with reading_copy(expanded(run)) as path:
             trained = load_run(path, (), checkpoint)
-        given = {"support_episodes": support, "rounds": rounds, "horizon": horizon}
+        given: dict[str, Any] = {"support_episodes": support, "rounds": rounds, "horizon": horizon}
         exported = export_run(trained, folder, form, **given)
         console.print(f"compared with the agent: {exported.comparison}", markup=False, highlight=False, soft_wrap=True)
         for name in exported.files:

@@ -100,8 +100,8 @@ class Runner:
             "observations": padded([step[0] for step in steps]),
             "actions": padded([step[1] for step in steps]),
             "rewards": padded([np.float32(step[2]) for step in steps]),
-            "lengths": np.int64(len(steps)),
-            "truncated": np.bool_(truncated),
+            "lengths": np.array(len(steps), np.int64),
+            "truncated": np.array(truncated),
             "last_observations": np.asarray(last_observation, np.float32),
         }
 

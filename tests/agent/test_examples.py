@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import subprocess
@@ -42,7 +43,17 @@ def test_a_controller_that_is_killed_in_mid_episode_goes_on_where_it_was(tmp_pat
         text=True,
     )
     log = tmp_path / "log.jsonl"
-    command = [EXAMPLES / "robot" / "controller.py", "--run", RUN, "--port", port, "--episodes", "2", "--wait", "120"]
+    command: list[str | Path] = [
+        EXAMPLES / "robot" / "controller.py",
+        "--run",
+        RUN,
+        "--port",
+        port,
+        "--episodes",
+        "2",
+        "--wait",
+        "120",
+    ]
     try:
         first = subprocess.Popen([sys.executable, *command], cwd=tmp_path)
         deadline = time.monotonic() + 240
@@ -67,8 +78,7 @@ def test_a_controller_that_is_killed_in_mid_episode_goes_on_where_it_was(tmp_pat
     returns = run(EXAMPLES / "robot" / "plot.py", log, "adaptation.png", cwd=tmp_path)
     assert (tmp_path / "adaptation.png").stat().st_size > 1000
     sys.path.insert(0, str(EXAMPLES / "robot"))
-    from plot import rewards_of
-
+    rewards_of = importlib.import_module("plot").rewards_of
     lengths = {episode: len(rewards) for episode, rewards in rewards_of(log).items()}
     assert lengths == {1: 200, 2: 200}, returns  # no step of either episode is missing
 

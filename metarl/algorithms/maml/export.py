@@ -121,7 +121,7 @@ class _Adapt(torch.nn.Module):
                 last_values = (last_features @ weights)[:, 0]
             last_values = last_values * truncated
         else:
-            time = self.time[None].expand(len(o), -1, -1)  # type: ignore[operator, index]
+            time = self.time[None].expand(len(o), -1, -1)  # type: ignore[index]
             features = torch.cat((o, o * o, time, one), -1)
             weights = _fitted(features, returns, real)
         v_t = (features @ weights)[..., 0] * real
