@@ -43,8 +43,7 @@ def export(
         console, folder = result_console(), Path(expanded(out))
         with reading_copy(expanded(run)) as path:
             trained = load_run(path, (), checkpoint)
-        given = {"support_episodes": support, "rounds": rounds, "horizon": horizon}
-        exported = export_run(trained, folder, form, **given)
+        exported = export_run(trained, folder, form, support_episodes=support, rounds=rounds, horizon=horizon)
         console.print(f"compared with the agent: {exported.comparison}", markup=False, highlight=False, soft_wrap=True)
         for name in exported.files:
             console.print(f"{folder}/{name}", markup=False, highlight=False, soft_wrap=True)

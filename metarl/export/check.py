@@ -79,7 +79,7 @@ def compare(
 ) -> Comparison:
     """Both through whole tasks of the test split, one round beyond their plan, until `steps` steps were taken."""
     watched = _Watched(agent.policy)
-    beside = Agent(watched, agent.weights, agent.plan, agent.interface, identity=agent.identity)  # type: ignore[arg-type]
+    beside = Agent(watched, agent.weights, agent.plan, agent.interface, identity=agent.identity)
     found = Comparison(0.0, 0.0, 0, 0, 0)
     tasks = distribution.sample("test", max(1, steps), seed)
     while found.steps < steps:

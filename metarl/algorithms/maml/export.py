@@ -57,6 +57,8 @@ class _Act(torch.nn.Module):
 
 
 class _Adapt(torch.nn.Module):
+    time: Tensor
+
     def __init__(self, policy: MAMLPolicy, names: tuple[str, ...], rates: Mapping[str, np.ndarray], horizon: int):
         super().__init__()
         self.config, self.net, self.names = policy.config, policy.net, names
@@ -121,7 +123,7 @@ class _Adapt(torch.nn.Module):
                 last_values = (last_features @ weights)[:, 0]
             last_values = last_values * truncated
         else:
-            time = self.time[None].expand(len(o), -1, -1)  # type: ignore[operator, index]
+            time = self.time[None].expand(len(o), -1, -1)
             features = torch.cat((o, o * o, time, one), -1)
             weights = _fitted(features, returns, real)
         v_t = (features @ weights)[..., 0] * real

@@ -95,6 +95,9 @@ class _Act(torch.nn.Module):
 class _Adapt(torch.nn.Module):
     """PEARLPolicy.end_round on one episode, which is read in any case, and believed where `adapts`."""
 
+    embed_w: Tensor
+    embed_b: Tensor
+
     def __init__(self, policy: PEARLPolicy, weights: Mapping[str, np.ndarray]):
         super().__init__()
         self.policy = policy

@@ -63,6 +63,17 @@ def _of_any_length(port: Port, more: str) -> Port:
 class _Step(torch.nn.Module):
     """RL2Policy.act and .observe: the last action and reward are inputs of the next step."""
 
+    inputs_mean: Tensor
+    inputs_std: Tensor
+    encoder_w: Tensor
+    encoder_b: Tensor
+    heads_w0: Tensor
+    heads_b0: Tensor
+    policy_w1: Tensor
+    policy_b1: Tensor
+    std: Tensor
+    bounded: Tensor
+
     def __init__(self, net: RecurrentPolicy, weights: Mapping[str, np.ndarray], prepared: Mapping[str, np.ndarray]):
         super().__init__()
         self.net, self.core = net, _core_of(net.core, prepared)
@@ -102,7 +113,7 @@ class _Step(torch.nn.Module):
 
     def _normal(self, values: Tensor, columns: slice) -> Tensor:
         """(x - mean) / std, clipped, as metarl.algorithms.rl2.policy.normalise."""
-        scaled = (values - self.inputs_mean[columns]) / self.inputs_std[columns]  # type: ignore[index]
+        scaled = (values - self.inputs_mean[columns]) / self.inputs_std[columns]
         return scaled.clamp(-INPUT_LIMIT, INPUT_LIMIT).float()
 
 
@@ -132,6 +143,11 @@ def _core_of(core: Any, prepared: Mapping[str, np.ndarray]) -> Any:
 
 
 class _Gated(torch.nn.Module):
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor
+    b_hh: Tensor
+
     def __init__(self, core: GRU | LSTM, prepared: Mapping[str, np.ndarray]):
         super().__init__()
         self.hidden_dim = core.hidden_dim
@@ -166,6 +182,10 @@ class _LSTM(_Gated):
 
 class _Transformer(torch.nn.Module):
     """Keys and values of all steps so far are its memory, and how many those are."""
+
+    rates: Tensor
+    w_embed: Tensor
+    b_embed: Tensor
 
     def __init__(self, core: Transformer, prepared: Mapping[str, np.ndarray]):
         super().__init__()
