@@ -1,6 +1,6 @@
 """What an algorithm gives to be exported: its acting and its adaptation as torch modules, for one robot.
 
-A policy that can be exported has a method `export_graphs(weights, rounds) -> PolicyGraphs`. State is explicit: what a
+An algorithm that can be exported has a method `export_graphs(rounds) -> PolicyGraphs`. State is explicit: what a
 graph reads as `state.NAME` it, or the other graph, gives as `next.NAME`.
 
     act      observation and more, state.*, noise.*   ->   action, next.*          at every step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -43,8 +43,7 @@ def export(
         console, folder = result_console(), Path(expanded(out))
         with reading_copy(expanded(run)) as path:
             trained = load_run(path, (), checkpoint)
-        given: dict[str, Any] = {"support_episodes": support, "rounds": rounds, "horizon": horizon}
-        exported = export_run(trained, folder, form, **given)
+        exported = export_run(trained, folder, form, support_episodes=support, rounds=rounds, horizon=horizon)
         console.print(f"compared with the agent: {exported.comparison}", markup=False, highlight=False, soft_wrap=True)
         for name in exported.files:
             console.print(f"{folder}/{name}", markup=False, highlight=False, soft_wrap=True)

@@ -79,7 +79,7 @@ class Runner:
 
     def end_episode(self, truncated: bool, last_observation: np.ndarray) -> None:
         """The episode has ended: terminated, or `truncated` where time ran out; adapts where a round ends with it."""
-        self.episodes.append(self._recorded(truncated, last_observation))
+        self.episodes.append({} if self._adapt is None else self._recorded(truncated, last_observation))
         if len(self.episodes) == self._current["episodes"]:
             adapts = self._current["adapt"]
             if self._adapt is not None and (adapts or self._reads_all):
@@ -101,7 +101,7 @@ class Runner:
             "actions": padded([step[1] for step in steps]),
             "rewards": padded([np.float32(step[2]) for step in steps]),
             "lengths": np.array(len(steps), np.int64),
-            "truncated": np.array(truncated),
+            "truncated": np.array(truncated, bool),
             "last_observations": np.asarray(last_observation, np.float32),
         }
 

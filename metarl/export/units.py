@@ -37,6 +37,11 @@ class _Shift(torch.nn.Module):
 class _Scale(torch.nn.Module):
     """[-1, 1] to low .. high where bounded, clipped to the bound that there is elsewhere; integers are rounded."""
 
+    is_bounded: Tensor
+    low: Tensor
+    high: Tensor
+    half_range: Tensor
+
     def __init__(self, space: gymnasium.Space):
         super().__init__()
         assert isinstance(space, Box)
@@ -56,10 +61,10 @@ class _Scale(torch.nn.Module):
 
     def forward(self, action: Tensor) -> Tensor:
         low, high, half_range, is_bounded = self.low, self.high, self.half_range, self.is_bounded
-        precise = action.to(low.dtype)  # type: ignore[arg-type]
-        scaled = torch.where(is_bounded, low + (precise.clamp(-1, 1) + 1) * half_range, precise)  # type: ignore[arg-type, operator]
+        precise = action.to(low.dtype)
+        scaled = torch.where(is_bounded, low + (precise.clamp(-1, 1) + 1) * half_range, precise)
         scaled = scaled.round() if self.is_integer else scaled
-        return torch.minimum(torch.maximum(scaled, low), high).to(self.dtype)  # type: ignore[arg-type]
+        return torch.minimum(torch.maximum(scaled, low), high).to(self.dtype)
 
 
 def in_robot_units(graph: Graph, space: gymnasium.Space) -> Graph:

@@ -19,6 +19,7 @@ import numpy as np
 from metarl.agent.agent import Agent
 from metarl.agent.loading import load_agent
 from metarl.agent.rounds import episodes_of
+from metarl.algorithms.base import Algorithm
 from metarl.algorithms.graphs import Graph, PolicyGraphs, Rounds
 from metarl.errors import ExportError
 from metarl.export.check import STEPS, TOLERANCE, Comparison, compare
@@ -59,7 +60,7 @@ def export_run(
     """
     require_packages(form)
     agent = load_agent(trained, **how)
-    parts = graphs_of(agent)
+    parts = graphs_of(trained.algorithm, agent)
     act = in_robot_units(parts.act, agent.interface.action_spaces[0])
     graphs = {"policy": act} | ({} if parts.adapt is None else {"adapt": parts.adapt})
     told = description(trained, agent, graphs, parts.notes)
@@ -78,19 +79,19 @@ def export_run(
     return Export(folder, files, comparison, parts.notes)
 
 
-def graphs_of(agent: Agent) -> PolicyGraphs:
-    """The graphs of an agent's policy; ExportError where it gives none, or rounds that no graph can serve."""
-    make = getattr(agent.policy, "export_graphs", None)
+def graphs_of(algorithm: Algorithm, agent: Agent) -> PolicyGraphs:
+    """The graphs of an agent of this algorithm; ExportError where it gives none, or rounds that no graph can serve."""
+    make = getattr(algorithm, "export_graphs", None)
     if make is None:
         raise ExportError(
-            f"{type(agent.policy).__name__} cannot be exported: it has no method export_graphs, see "
+            f"{type(algorithm).__name__} cannot be exported: it has no method export_graphs, see "
             "metarl.algorithms.graphs"
         )
     numbers = range(len(agent.plan.rounds))
     sizes = {episodes for plan, episodes in (episodes_of(agent.plan, n) for n in numbers) if plan.adapt} or {1}
     if len(sizes) > 1:
         raise ExportError(f"the plan adapts to rounds of {sorted(sizes)} episodes, and a graph to those of one size")
-    graphs: PolicyGraphs = make(agent.weights, Rounds(sizes.pop(), agent.plan.horizon))
+    graphs: PolicyGraphs = make(Rounds(sizes.pop(), agent.plan.horizon))
     return graphs
 
 

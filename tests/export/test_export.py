@@ -76,7 +76,7 @@ def test_the_graphs_of_every_algorithm_act_and_adapt_as_the_agent_does(variant, 
     algorithm = algorithm_of(VARIANTS[variant], spaces)
     plan = deployment_plan(algorithm, 7, EvaluationSettings(1, deterministic=deterministic))
     agent = agent_for(algorithm, distribution, plan, None)
-    parts = graphs_of(agent)
+    parts = graphs_of(algorithm, agent)
     act = in_robot_units(parts.act, env.action_space)
     ports = [
         {"name": p.name, "shape": p.shape, "dtype": p.dtype, "draw": p.draw, "draw_at": p.draw_at}
@@ -140,22 +140,23 @@ def test_an_export_that_acts_otherwise_is_refused_and_removed(tmp_path: Path) ->
 def test_a_policy_without_graphs_is_refused_by_name() -> None:
     algorithm = algorithm_of({"name": "toy_algorithm:Toy"}, Spaces(2, 2))
     agent = agent_for(algorithm, POINT, algorithm.evaluation_plan(7, EvaluationSettings(1)), None)
-    with pytest.raises(ExportError, match="ToyPolicy cannot be exported: it has no method export_graphs"):
-        graphs_of(agent)
+    with pytest.raises(ExportError, match="Toy cannot be exported: it has no method export_graphs"):
+        graphs_of(algorithm, agent)
 
 
 def test_fine_tuning_has_no_graph() -> None:
     algorithm = algorithm_of({"name": "rl2", **RL2, "memory": "none", "fine_tuning": {}}, Spaces(2, 2))
     with pytest.raises(ExportError, match="fine_tuning"):
-        algorithm.policy.export_graphs(algorithm.weights(), Rounds(1, 7))
+        algorithm.export_graphs(Rounds(1, 7))
 
 
 def test_a_plan_with_rounds_of_several_sizes_has_no_single_graph() -> None:
-    agent = load_agent(EXPERIMENTS / "pretrained" / "half_cheetah_dir_promp", support_episodes=2)
+    trained = load_run(EXPERIMENTS / "pretrained" / "half_cheetah_dir_promp")
+    agent = load_agent(trained, support_episodes=2)
     first, last = agent.plan.rounds
     agent.plan = replace(agent.plan, rounds=(first, replace(first, support_streams=3), last))
     with pytest.raises(ExportError, match=r"rounds of \[2, 3\] episodes"):
-        graphs_of(agent)
+        graphs_of(trained.algorithm, agent)
 
 
 def test_a_folder_without_an_export_is_named(tmp_path: Path) -> None:

@@ -27,11 +27,11 @@ from metarl.ops.returns import baseline_features
 _RIDGE, _PASSES, _EPSILON = 1e-5, 2, 1e-8  # of metarl.ops.returns
 
 
-def maml_graphs(
-    policy: MAMLPolicy, theta: Mapping[str, np.ndarray], rates: Mapping[str, np.ndarray], rounds: Rounds
-) -> PolicyGraphs:
-    """The graphs of a policy that starts from `theta` and steps with `rates`."""
-    net, initial = policy.net, {name: np.asarray(value, np.float32) for name, value in theta.items()}
+def maml_graphs(policy: MAMLPolicy, weights: Mapping[str, np.ndarray], rounds: Rounds) -> PolicyGraphs:
+    """The graphs of a policy with these weights."""
+    start = policy.begin_trial(weights, 1, 1, np.random.default_rng(0))
+    rates, net = start.rates, policy.net
+    initial = {name: np.asarray(value, np.float32) for name, value in start.theta.items()}
     states, following = state_ports(initial, "state"), state_ports(initial, "next")
     shape, A = (1, net.action_dim), net.action_dim
     noise = noise_port(shape, net.discrete)
@@ -57,6 +57,8 @@ class _Act(torch.nn.Module):
 
 
 class _Adapt(torch.nn.Module):
+    time: Tensor
+
     def __init__(self, policy: MAMLPolicy, names: tuple[str, ...], rates: Mapping[str, np.ndarray], horizon: int):
         super().__init__()
         self.config, self.net, self.names = policy.config, policy.net, names
@@ -121,7 +123,7 @@ class _Adapt(torch.nn.Module):
                 last_values = (last_features @ weights)[:, 0]
             last_values = last_values * truncated
         else:
-            time = self.time[None].expand(len(o), -1, -1)  # type: ignore[index]
+            time = self.time[None].expand(len(o), -1, -1)
             features = torch.cat((o, o * o, time, one), -1)
             weights = _fitted(features, returns, real)
         v_t = (features @ weights)[..., 0] * real

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from metarl.algorithms.base import EvaluationSettings, judged_streams
+from metarl.algorithms.graphs import PolicyGraphs, Rounds
 from metarl.algorithms.maml.config import PPO, TRPO, MAMLConfig
 from metarl.algorithms.maml.objective import MetaObjective
 from metarl.algorithms.maml.policy import RATE, MAMLPolicy
@@ -132,6 +133,12 @@ class MAML:
             read["policy_std"] = self._weights["log_std"].exp().mean()
         values = torch.stack([value.detach().double() for value in read.values()]).tolist()  # one wait for the device
         return {**metrics, **dict(zip(read, values, strict=True))}
+
+    def export_graphs(self, rounds: Rounds) -> PolicyGraphs:
+        """See `metarl.algorithms.graphs`."""
+        from metarl.algorithms.maml.export import maml_graphs
+
+        return maml_graphs(self.policy, self.weights(), rounds)
 
     def state_dict(self) -> dict[str, Tensor]:
         flat = {f"weights.{name}": value for name, value in self._weights.items()}

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.algorithms.graphs import PolicyGraphs, Rounds
 from metarl.algorithms.maml.config import MAMLConfig
 from metarl.algorithms.tensors import RoundTensors, to_tensor
 from metarl.nets.mlp_policy import MLPPolicy
@@ -100,13 +99,6 @@ class MAMLPolicy:
         squares = [((value - state.theta[n]) ** 2).reshape(len(value), -1).sum(1) for n, value in state.params.items()]
         change = {"parameter_change": np.sqrt(np.sum(squares, axis=0))}
         return change if self.net.discrete else {**change, "std": np.exp(self.net.log_std(state.params))}
-
-    def export_graphs(self, weights: Weights, rounds: Rounds) -> PolicyGraphs:
-        """See `metarl.algorithms.graphs`."""
-        from metarl.algorithms.maml.export import maml_graphs
-
-        state = self.begin_trial(weights, 1, 1, np.random.default_rng(0))
-        return maml_graphs(self, state.theta, state.rates, rounds)
 
     def _adapted(self, state: MAMLState, data: RoundTensors) -> dict[str, np.ndarray]:
         """Each task's parameters after one step on its own episodes, or on those of `context_of`."""

@@ -39,6 +39,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from metarl.algorithms.base import EvaluationSettings, judged_streams, rounds_of
+from metarl.algorithms.graphs import PolicyGraphs, Rounds
 from metarl.algorithms.optimiser import load_moments, moments_of, set_lr
 from metarl.algorithms.pearl.config import PEARLConfig
 from metarl.algorithms.pearl.meta_batch import MetaBatch, draw_meta_batch
@@ -195,6 +196,12 @@ class PEARL:
         return sum_in_order([metrics for _, metrics in parts])
 
     # --- state ---
+
+    def export_graphs(self, rounds: Rounds) -> PolicyGraphs:
+        """See `metarl.algorithms.graphs`."""
+        from metarl.algorithms.pearl.export import pearl_graphs
+
+        return pearl_graphs(self.policy, self.weights(), rounds)
 
     def state_dict(self) -> dict[str, Tensor]:
         flat = {f"params.{name}": value for name, value in self.params.items()}

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from metarl.algorithms.graphs import PolicyGraphs, Rounds
 from metarl.algorithms.tensors import to_tensor
 from metarl.kernels.relu_mlp import ReluMLP
 from metarl.nets.context_encoder import ContextEncoder, Memory
@@ -106,12 +105,6 @@ class PEARLPolicy:
     def describe(self, state: PEARLState) -> dict[str, np.ndarray]:
         """The posterior's `mean` and `std`, and the `latent` that it acts with, [K, Z]; for one stream per task."""
         return {"mean": state.belief.mean, "std": np.sqrt(state.belief.var), "latent": state.z}
-
-    def export_graphs(self, weights: Weights, rounds: Rounds) -> PolicyGraphs:
-        """See `metarl.algorithms.graphs`."""
-        from metarl.algorithms.pearl.export import pearl_graphs
-
-        return pearl_graphs(self, weights, rounds)
 
 
 def prior_rounds(rounds: Sequence[Round]) -> int:

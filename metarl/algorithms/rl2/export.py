@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.algorithms.graphs import Graph, PolicyGraphs, Port, noise_port, state_ports
-from metarl.algorithms.rl2.policy import INPUT_LIMIT, RL2Policy
+from metarl.algorithms.graphs import Graph, PolicyGraphs, Port, Rounds, noise_port, state_ports
+from metarl.algorithms.rl2.policy import INPUT_LIMIT, RL2Policy, net_of
 from metarl.errors import ExportError
 from metarl.kernels.gru import GRU
 from metarl.kernels.lstm import LSTM
@@ -24,10 +24,9 @@ from metarl.nets.recurrent_policy import Memoryless, RecurrentPolicy
 from metarl.nets.transformer import EPSILON, Transformer
 
 
-def rl2_graphs(
-    policy: RL2Policy, weights: Mapping[str, np.ndarray], prepared: Mapping[str, np.ndarray]
-) -> PolicyGraphs:
-    """The graph of a policy whose parameters are `prepared` for single steps (see RecurrentPolicy.prepared)."""
+def rl2_graphs(policy: RL2Policy, weights: Mapping[str, np.ndarray], rounds: Rounds) -> PolicyGraphs:
+    """The graph of a policy with these weights; it adapts at every step, whatever the `rounds`."""
+    prepared = policy.net.prepared(net_of(weights))
     if policy.fine_tuning is not None:
         raise ExportError(
             "algorithm.fine_tuning: gradient steps of a recurrent policy have no graph; export the run with "

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from metarl.algorithms.base import EvaluationSettings, judged_streams, rounds_of
+from metarl.algorithms.graphs import PolicyGraphs, Rounds
 from metarl.algorithms.optimiser import load_moments, moments_of, set_lr
 from metarl.algorithms.rl2.config import LSTMCore, RL2Config, TransformerCore
 from metarl.algorithms.rl2.credit import Credit, trial_advantages
@@ -224,6 +225,12 @@ class RL2:
         self._values = self._values.forgetting(_VALUE_MEMORY).including(targets[:, None])
         old, new = ((float(mean[0]), float(std[0])) for mean, std in (before, scale_of(self._values)))
         rescale_output_(self._params["critic.w1"], self._params["critic.b1"], old, new)
+
+    def export_graphs(self, rounds: Rounds) -> PolicyGraphs:
+        """See `metarl.algorithms.graphs`."""
+        from metarl.algorithms.rl2.export import rl2_graphs
+
+        return rl2_graphs(self.policy, self.weights(), rounds)
 
     def state_dict(self) -> dict[str, Tensor]:
         flat = {f"params.{name}": value for name, value in self._params.items()}

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.algorithms.graphs import PolicyGraphs, Rounds
 from metarl.algorithms.rl2.config import FineTuning
 from metarl.algorithms.rl2.sequences import Sequences
 from metarl.algorithms.tensors import to_tensor
@@ -195,12 +194,6 @@ class RL2Policy:
         elif state.memory is not None:
             parts = {"memory": state.memory}
         return {name: value.reshape(state.shape[0], *value.shape[1:]) for name, value in parts.items()}
-
-    def export_graphs(self, weights: Weights, rounds: Rounds) -> PolicyGraphs:
-        """See `metarl.algorithms.graphs`."""
-        from metarl.algorithms.rl2.export import rl2_graphs
-
-        return rl2_graphs(self, weights, self.net.prepared(net_of(weights)))
 
     def _fine_tune(
         self, settings: FineTuning, state: RL2State, episodes: Episodes, last_values: np.ndarray
