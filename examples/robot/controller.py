@@ -30,6 +30,8 @@ def answer(agent: metarl.Agent, message: dict[str, Any], log: TextIO) -> dict[st
     taken, awaited = agent.status.step, agent.awaited_action
     if awaited is not None and message["step"] == taken:  # the robot has not moved: it may not have got the action
         return {"step": message["step"], "action": awaited.tolist()}
+    if awaited is not None and message["step"] > taken + 1:  # what came of the action is not known any more
+        raise SystemExit(f"the robot is at step {message['step']}, this program at {taken}: the period is too short")
     if awaited is not None:
         agent.observe(message["reward"], message["terminated"], message["truncated"], observation)
         entry = {"episode": agent.status.episode, "step": taken, "reward": message["reward"]}

@@ -33,12 +33,13 @@ def test_a_program_trains_evaluates_and_acts(tmp_path: Path) -> None:
     assert "has adapted once" in out
 
 
+@pytest.mark.slow
 def test_a_controller_that_is_killed_in_mid_episode_goes_on_where_it_was(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     robot = subprocess.Popen(
-        [sys.executable, EXAMPLES / "robot" / "robot.py", "--run", RUN, "--port", port, "--period", "0.01"],
+        [sys.executable, EXAMPLES / "robot" / "robot.py", "--run", RUN, "--port", port, "--period", "0.06"],
         stdout=subprocess.PIPE,
         text=True,
     )
