@@ -1,7 +1,7 @@
 """A stand-in robot: a simulation that runs in real time, in a process of its own.
 
-Every period it takes the newest action that has arrived for what it sent last (its former action where none has),
-moves, and sends what it sees. Where no controller is connected it stands still. A message is one line of JSON:
+Every period it moves by the action that has arrived for what it sent last, and sends what it sees. Where none has
+arrived, or no controller is connected, it stands still for a period. A message is one line of JSON:
 
     robot -> controller    {"step": 7, "observation": [...], "reward": 1.5, "terminated": false, "truncated": false}
                            step counts in an episode, whose first message has step 0 and reward null
@@ -78,7 +78,7 @@ class Robot:
         return True
 
     def move(self) -> None:
-        self.late, self.answered = self.late + (not self.answered), False
+        self.answered = False
         self.observation, reward, self.terminated, self.truncated, _ = self.env.step(self.action)
         self.step, self.reward = self.step + 1, float(reward)
 
@@ -94,7 +94,9 @@ def control(connection: Connection, robot: Robot, period_s: float) -> None:
                 next_s = time.monotonic() + period_s
         if time.monotonic() >= next_s:
             next_s = max(next_s + period_s, time.monotonic())
-            if not (robot.terminated or robot.truncated):
+            is_over = robot.terminated or robot.truncated
+            robot.late += not (is_over or robot.answered)
+            if not is_over and robot.answered:
                 robot.move()
                 connection.send(robot.message())
 
@@ -119,7 +121,7 @@ def main() -> None:
                     control(Connection(endpoint), robot, period_s)
                 except ConnectionError:
                     print(f"no controller; standing still at step {robot.step}", flush=True)
-    print(f"{robot.late} answers came too late", flush=True)
+    print(f"{robot.late} periods without an action", flush=True)
 
 
 if __name__ == "__main__":
