@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 _PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")  # no dates, sets or binary data
+_LINE_BREAKS = frozenset("\x85\u2028\u2029")
 _SCALARS = {  # tag: pattern, characters that such a scalar can start with
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     "null": (r"~|null|Null|NULL", "~nN"),
@@ -93,6 +94,15 @@ class _Dumper(yaml.SafeDumper):
 
 for _name, (_pattern, _first) in _SCALARS.items():
     _Dumper.add_implicit_resolver(_tag(_name), re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
+def _word(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    """Line breaks of Unicode are escaped: in other styles PyYAML folds them, and reads a space back."""
+    style = '"' if _LINE_BREAKS.intersection(value) else None
+    return dumper.represent_scalar(_tag("str"), value, style=style)
+
+
+_Dumper.add_representer(str, _word)
 _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_list(list(value)))
 
 

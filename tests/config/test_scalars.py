@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from metarl.config.scalars import dump, parse
@@ -92,12 +92,13 @@ def test_what_is_no_plain_data_is_an_error_of_yaml(text: str) -> None:
         parse(text)
 
 
-@pytest.mark.parametrize("word", [*LIKE_NUMBERS, *OTHERS, "\u00e9"])
+@pytest.mark.parametrize("word", [*LIKE_NUMBERS, *OTHERS, "\u00e9", "\x85", "a\x85b\n", "\u2028"])
 def test_words_survive_writing_and_reading(word: str) -> None:
     assert parse(dump({word: [word]})) == {word: [word]}
     assert yaml.safe_load(dump([word])) == [word], "other readers see a word too"
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # other work may load the machine
 @given(PLAIN)
 def test_plain_data_survives_writing_and_reading(data: Any) -> None:
     assert repr(parse(dump(data))) == repr(data)
