@@ -82,6 +82,8 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             (tmp_path / path.name).write_text(path.read_text(encoding="utf-8"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("my_tasks", "my_algorithm"):
+        monkeypatch.delitem(sys.modules, name, raising=False)  # of another test
     yield tmp_path
     for name in ("my_tasks", "my_algorithm"):
         sys.modules.pop(name, None)

@@ -108,5 +108,6 @@ def test_a_dead_action_dimension_is_named() -> None:
 
     carts = Carts(lambda task: Half(number(task["goal"]), Box(-1, 1, (2,), np.float32)))
     assert failed_checks(carts) == {
-        "actions": "action dimension 1 has no effect: observations and rewards are the same whatever it is"
+        "actions": "action dimension 1 has no effect: observations and rewards are the same whatever it is; let `step` "
+        "use it, or take it out of the action space"
     }

@@ -90,6 +90,8 @@ def test_lstm_is_that_of_the_module():
 
 def test_repeat_while_goes_on_from_its_own_results_while_the_condition_holds() -> None:
     count, total = private.repeat_while(
-        lambda count, total: total < 10, lambda count, total: (count + 1, total + count), (torch.tensor(0),) * 2
+        lambda count, total: total < 10,
+        lambda count, total: (count + 1, total + count),
+        (torch.tensor(0), torch.tensor(0)),
     )
     assert (int(count), int(total)) == (5, 10)  # 0 + 1 + 2 + 3 + 4
