@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -29,6 +30,7 @@ training: {{iterations: {ITERATIONS}, tasks_per_unit: 1, evaluate_every: 0}}
 executor: {{num_workers: 1}}
 """
 CONF = """ClusterName=test
+FirstJobId={first_job}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
@@ -60,7 +62,6 @@ MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("slurm"),
     pytest.mark.skipif(bool(MISSING), reason=f"SLURM is not installed: no {', '.join(MISSING)}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="slurmd must be started by root"),
 ]
@@ -90,7 +91,8 @@ class Slurm:
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
         conf = folder / "slurm.conf"
-        conf.write_text(CONF.format(host=self.host, folder=folder, ports=(free_port(), free_port())))
+        first = random.SystemRandom().randrange(1, 60_000)  # the script's port follows from it: clusters may be several
+        conf.write_text(CONF.format(host=self.host, folder=folder, ports=(free_port(), free_port()), first_job=first))
         self.environment = {**os.environ, "SLURM_CONF": str(conf)}
         bin_ = Path(sys.executable).parent
         self.environment |= {"METARL": str(bin_ / "metarl"), "RAY": str(bin_ / "ray"), "TMPDIR": "/tmp"}
