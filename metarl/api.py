@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
+from metarl.cli.executors import executor_of, locally
 from metarl.config import RunConfig, load_stored_config
 from metarl.config import load_config as load_config_file
 from metarl.errors import ConfigError, MetarlError, Terminated
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pandas
 
     from metarl.evaluation.evaluate import Evaluation
-    from metarl.training.loop import Outcome, Reason
+    from metarl.training.loop import Reason
     from metarl.training.progress import ProgressReporter
 
     TaskLike = Task | Mapping[str, Value]
@@ -90,51 +91,27 @@ def train(
     Ctrl-C saves the last complete iteration and returns what there is; `resume` goes on from there. SIGTERM and SIGHUP
     save it too and end the process (`metarl.errors.Terminated`).
     """
+    from metarl.cli.launch import launch, warm_start_of
+    from metarl.runs.records import METRICS, read_records
+    from metarl.runs.remote import reading_copy
+
     settings = config if isinstance(config, RunConfig) else load_config(config, overrides)
     if isinstance(config, RunConfig) and overrides:
         raise ConfigError(
             "overrides were given with a loaded configuration, which is frozen: give them to load_config instead"
         )
     if local:
-        settings = _locally(settings)
+        settings = locally(settings)
     run = str(run_dir) if run_dir is not None else _default_run(config)
+    start = None if start_from is None else warm_start_of(str(start_from))
     with _reporter(progress) as reporter:
-        outcome, records = _train(settings, run, address, resume, start_from, reporter)
+        outcome = launch(settings, run, address, resume, start, reporter)
+    with reading_copy(run) as path:  # without records where the run lies on another node
+        records = tuple(read_records(path / METRICS))
     if outcome.signal_number not in (None, signal.SIGINT):
         assert outcome.signal_number is not None
         raise Terminated(outcome.signal_number)
     return TrainingResult(run, outcome.reason, outcome.iteration, outcome.env_steps, outcome.wall_s, records)
-
-
-def _train(
-    settings: RunConfig,
-    run: str,
-    address: str | None,
-    resume: bool,
-    start_from: str | Path | None,
-    reporter: ProgressReporter,
-) -> tuple[Outcome, tuple[dict[str, Any], ...]]:
-    from metarl.cli.executors import executors
-    from metarl.runs.records import METRICS, read_records
-    from metarl.runs.remote import local_copy, reading_copy
-    from metarl.runs.warm_start import read_warm_start
-    from metarl.training.loop import train as run_training
-
-    start = None
-    if start_from is not None:
-        with reading_copy(str(start_from)) as other:
-            start = read_warm_start(other, str(start_from) if "://" in str(start_from) else str(other.resolve()))
-    if address is None or settings.executor.backend == "local":
-        with executors(settings, address) as make_executor, local_copy(run) as (path, saved):
-            outcome = run_training(
-                settings, path, make_executor, resume=resume, start=start, reporter=reporter, saved=saved
-            )
-            return outcome, tuple(read_records(path / METRICS))
-    from metarl.distributed.learner import train_on_cluster
-
-    outcome = train_on_cluster(settings, run, address, resume, reporter, start)
-    with reading_copy(run) as path:  # without records where the run lies on another node
-        return outcome, tuple(read_records(path / METRICS))
 
 
 def _default_run(config: RunConfig | str | Path) -> str:
@@ -184,7 +161,6 @@ def evaluate(
     checkpoint: the iteration of one of the run's checkpoints; None: the newest.
     local: in this process; else on Ray, at `address` or started here. The results are the same.
     """
-    from metarl.cli.executors import executors
     from metarl.runs.build import load_run
     from metarl.runs.evaluation import evaluate_run
     from metarl.runs.remote import reading_copy
@@ -203,13 +179,8 @@ def evaluate(
         trained = load_run(path, changes, checkpoint)
     given: Sequence[TaskLike] = () if tasks is None or isinstance(tasks, int) else tasks
     chosen = [_task(trained.distribution, one) for one in given]
-    config = _locally(trained.config) if local and address is None else trained.config
-    with executors(config, address) as make_executor:
-        executor = make_executor(trained.distribution, trained.algorithm.policy)
-        try:
-            return evaluate_run(trained, executor, split, chosen)
-        finally:
-            executor.close()
+    with executor_of(trained, local and address is None, address) as executor:
+        return evaluate_run(trained, executor, split, chosen)
 
 
 # --- environments ------------------------------------------------------------------------------------
@@ -288,7 +259,3 @@ def _text(value: Any) -> str:
     from metarl.config import scalars
 
     return scalars.dump_key("value", value).removeprefix("value: ")
-
-
-def _locally(config: RunConfig) -> RunConfig:
-    return config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})

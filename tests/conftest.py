@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 from jaxtyping import install_import_hook
 
 install_import_hook(["metarl.kernels", "metarl.ops", "metarl.nets"], "beartype.beartype")
-sys.path.insert(0, str(Path(__file__).parent / "algorithms"))
 
 from metarl.evaluation.evaluate import Evaluation, evaluate  # noqa: E402
 from metarl.rollout.local import LocalExecutor  # noqa: E402

@@ -12,8 +12,9 @@ import pytest
 from metarl.config import RunConfig, load_config
 from metarl.distributed import RayExecutor, connect
 from metarl.errors import ConfigError
+from metarl.rollout.executor import MakeExecutor
 from metarl.rollout.local import LocalExecutor
-from metarl.training.loop import MakeExecutor, train
+from metarl.training.loop import train
 from metarl.training.progress import SilentReporter
 from metarl.training.stop import StopRequest
 from tests.run_contents import left_by, records_of

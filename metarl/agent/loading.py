@@ -15,8 +15,7 @@ from metarl.algorithms.base import Algorithm, EvaluationSettings
 from metarl.config import RunConfig
 from metarl.errors import AgentError
 from metarl.rollout.types import TrialPlan, Weights
-from metarl.rollout.worker import environment_faults, time_limit
-from metarl.runs.build import TrainedRun, identity_of, load_run
+from metarl.runs.build import TrainedRun, identity_of, load_run, one_built
 from metarl.runs.remote import reading_copy
 from metarl.tasks import TaskDistribution
 
@@ -82,13 +81,8 @@ def spaces_of_a_robot(distribution: TaskDistribution, config: RunConfig) -> tupl
     """Observation and action space of the environments, not flattened; builds one where none are stated."""
     if distribution.spaces is not None:
         return distribution.spaces
-    tasks, doing = distribution.sample("train", 1, config.seed), "building the environment"
-    with environment_faults(tasks, doing), time_limit(config.executor.unit_deadline_s, tasks, doing):
-        env = distribution.make(tasks[0])
-        try:
-            return env.observation_space, env.action_space
-        finally:
-            env.close()
+    with one_built(distribution, config, lambda tasks: distribution.make(tasks[0])) as env:
+        return env.observation_space, env.action_space
 
 
 def _identity(trained: TrainedRun, weights: Weights, plan: TrialPlan, robots: int | None) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def episodes_of(plan: TrialPlan, number: int) -> tuple[RoundPlan, int]:
     round_plan = plan.rounds[min(number, len(plan.rounds) - 1)]
     if not round_plan.adapt:
         return round_plan, 1
-    return round_plan, plan.num_streams if round_plan.support_streams is None else round_plan.support_streams
+    return round_plan, plan.streams_adapted_on(round_plan)
 
 
 def episodes_until_adaptation(plan: TrialPlan, number: int, finished: int) -> int | None:

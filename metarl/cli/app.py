@@ -3,7 +3,7 @@
 train.py  evaluate.py  record.py  report.py  compare.py  export.py  tasks.py  config.py  jobs.py  sweep.py   one file
 per command or group of commands
 options.py      options that several commands share
-executors.py    where units run, as the options say
+executors.py    where units run, as the options say; launch.py: how a training run starts
 errors.py       errors become one message and an exit code
 streams.py      output that may be closed, and encodings that lack characters
 

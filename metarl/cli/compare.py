@@ -12,8 +12,8 @@ import typer
 from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
 from metarl.cli.executors import executor_of
-from metarl.cli.options import Address, Local, split_of
-from metarl.cli.report import RunNames, load_alike, require_folder, run_labels, split_runs
+from metarl.cli.options import Address, Local, require_writable, split_of
+from metarl.cli.report import RunNames, load_alike, run_labels, split_runs
 from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def compare(
     runs: RunNames,
     out: Annotated[Path, typer.Option(help="the folder for comparison.json and comparison.png")] = Path("comparison"),
-    split: Annotated[str, typer.Option(help="train, test or ood")] = "test",
+    split: Annotated[str, typer.Option(help="test, validation or ood")] = "test",
     tasks: Annotated[int | None, typer.Option(min=1, help="tasks [default: the first run's]")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of tasks and episodes [default: the first run's]")] = None,
     local: Local = False,
@@ -45,8 +45,8 @@ def compare(
             raise ConfigError("give at least two run directories to compare")
         which = split_of(split)
         if which == "train":
-            raise ConfigError("--split train: runs are trained on different tasks; allowed: test, ood")
-        require_folder(out)
+            raise ConfigError("--split train: runs are trained on different tasks; allowed: test, validation, ood")
+        require_writable(out)
         found: dict[str, Evaluation] = {}
         common: list[str] = []
         for name, label in zip(names, run_labels(names), strict=True):

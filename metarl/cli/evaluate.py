@@ -14,7 +14,7 @@ import typer
 from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes, say
 from metarl.cli.executors import executor_of
-from metarl.cli.options import Address, Local, Overrides, RunName, expanded, split_of
+from metarl.cli.options import Address, Local, Overrides, RunName, as_overrides, expanded, require_writable, split_of
 from metarl.cli.task_values import split_of_all, task_of
 from metarl.errors import ConfigError
 
@@ -127,26 +127,16 @@ def _evaluate_grid(
     trained: TrainedRun, vary: list[str], task: list[str] | None, is_local: bool, address: str | None
 ) -> Grid:
     """The grid that --vary describes; --task, or the middle of the ranges, gives all other parameters."""
-    from metarl.evaluation.grid import axis_of, evaluate_grid, grid_tasks
-    from metarl.runs.evaluation import plan_of_grid
+    from metarl.evaluation.grid import axis_of, grid_tasks
+    from metarl.runs.evaluation import evaluate_grid_of
     from metarl.tasks.middle import middle_task
 
-    distribution, config = trained.distribution, trained.config
+    distribution = trained.distribution
     axes = [axis_of(distribution, text) for text in vary]
     base = task_of(distribution, task[0], fill=True) if task else middle_task(distribution)
     grid_tasks(distribution, axes, base)  # or refused, before workers start
     with executor_of(trained, is_local, address) as executor:
-        return evaluate_grid(
-            executor,
-            distribution,
-            plan_of_grid(trained.algorithm, distribution.horizon, config.evaluation.settings),
-            trained.algorithm.weights(),
-            axes,
-            base,
-            seed=config.seed,
-            iteration=trained.checkpoint.iteration,
-            tasks_per_unit=config.training.tasks_per_unit,
-        )
+        return evaluate_grid_of(trained, executor, axes, base)
 
 
 def _evaluate(
@@ -175,19 +165,13 @@ def _evaluation_keys(
         "evaluation.rounds": rounds,
         "seed": seed,
     }
-    return [f"{key}={value}" for key, value in keys.items() if value is not None]
+    return as_overrides(keys)
 
 
 @contextmanager
 def _writable(folder: Path) -> Iterator[None]:
     """`folder` exists and takes files, which is found out before anything is computed; an empty one is removed."""
-    probe = folder / ".metarl"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"cannot write into {folder}: {error.strerror}: choose another place with --out") from error
+    require_writable(folder)
     try:
         yield
     finally:

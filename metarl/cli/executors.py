@@ -10,11 +10,10 @@ from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
     from metarl.config import RunConfig
-    from metarl.rollout.executor import Executor
+    from metarl.rollout.executor import Executor, MakeExecutor
     from metarl.rollout.policy import AdaptivePolicy
     from metarl.runs.build import TrainedRun
     from metarl.tasks import TaskDistribution
-    from metarl.training.loop import MakeExecutor
 
 
 @contextmanager
@@ -41,13 +40,15 @@ def executors(config: RunConfig, address: str | None) -> Iterator[MakeExecutor]:
         yield make
 
 
+def locally(config: RunConfig) -> RunConfig:
+    """`config` with its units in this process."""
+    return config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
+
+
 @contextmanager
 def executor_of(trained: TrainedRun, is_local: bool, address: str | None) -> Iterator[Executor]:
     """Where the run's units are collected; closed at the end."""
-    config = trained.config
-    if is_local:
-        config = config.model_copy(update={"executor": config.executor.model_copy(update={"backend": "local"})})
-    with executors(config, address) as make_executor:
+    with executors(locally(trained.config) if is_local else trained.config, address) as make_executor:
         executor = make_executor(trained.distribution, trained.algorithm.policy)
         try:
             yield executor

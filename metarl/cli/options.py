@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarl.errors import TaskError
+from metarl.errors import ConfigError, TaskError
 
 if TYPE_CHECKING:
     from metarl.tasks import Split
@@ -37,3 +39,20 @@ def split_of(name: str) -> Split:
 def expanded(path_or_url: str) -> str:
     """A path with `~` replaced by the home directory, which the shell does not do after `--run-dir=`; URLs as given."""
     return path_or_url if "://" in path_or_url else os.path.expanduser(path_or_url)
+
+
+def as_overrides(options: Mapping[str, Any]) -> list[str]:
+    """`key=value` of every option that was given."""
+    return [f"{key}={value}" for key, value in options.items() if value is not None]
+
+
+def require_writable(folder: Path) -> None:
+    """`folder` exists and takes files; ConfigError where it does not, which is to be known before anything is
+    computed."""
+    probe = folder / ".metarl"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"cannot write into {folder}: {error.strerror}: choose another place with --out") from error

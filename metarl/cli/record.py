@@ -9,7 +9,7 @@ import typer
 
 from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
-from metarl.cli.options import Overrides, RunName, expanded, split_of
+from metarl.cli.options import Overrides, RunName, as_overrides, expanded, split_of
 from metarl.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def record(
             help="a task with these values, what is left out from the middle of its range; again for another one",
         ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="draw tasks of train, test or ood [default: test]")] = None,
+    split: Annotated[str | None, typer.Option(help="tasks of test, validation, train or ood [default: test]")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="tasks drawn [default: 1; of a grid: 6]")] = None,
     view: Annotated[
         str, typer.Option(help="of a trial the `episodes` side by side; the `before-after`; of tasks a `grid`")
@@ -64,8 +64,7 @@ def record(
         from metarl.runs.build import load_run
         from metarl.runs.remote import reading_copy
 
-        keys = {"evaluation.rounds": rounds, "seed": seed}
-        options = [f"{key}={value}" for key, value in keys.items() if value is not None]
+        options = as_overrides({"evaluation.rounds": rounds, "seed": seed})
         run = expanded(run)
         with reading_copy(run) as path:
             trained = load_run(path, [*(overrides or ()), *options], checkpoint)

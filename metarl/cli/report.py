@@ -11,7 +11,7 @@ import typer
 from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
 from metarl.cli.executors import executor_of
-from metarl.cli.options import Address, Local, expanded
+from metarl.cli.options import Address, Local, as_overrides, expanded, require_writable
 from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def report(
         from metarl.runs.remote import reading_copy
 
         names, overrides = split_runs(runs)
-        require_folder(out)
+        require_writable(out)
         studies: list[Study] = []
         common: list[str] = []
         with ExitStack() as copies:  # kept to the end: the page reads their videos
@@ -77,16 +77,7 @@ def load_alike(
     yet, else this run's own."""
     from metarl.runs.build import load_run
 
-    keys = {"evaluation.num_tasks": tasks, "seed": seed}
-    options = [f"{key}={value}" for key, value in keys.items() if value is not None]
+    options = as_overrides({"evaluation.num_tasks": tasks, "seed": seed})
     trained = load_run(path, [*common, *overrides, *options])
     own = [f"evaluation.num_tasks={trained.config.evaluation.num_tasks}", f"seed={trained.config.seed}"]
     return trained, common or own
-
-
-def require_folder(out: Path) -> None:
-    """ConfigError where nothing can be written there, before anything is computed."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write into {out}: {error.strerror}: choose another place with --out") from error

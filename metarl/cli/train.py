@@ -11,14 +11,13 @@ import typer
 
 from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes, say
-from metarl.cli.executors import executors
+from metarl.cli.launch import launch, warm_start_of
 from metarl.cli.options import Address, ConfigName, Local, Overrides, expanded
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from metarl.config import RunConfig
-    from metarl.runs.warm_start import WarmStart
     from metarl.training.loop import Outcome
 
 
@@ -42,28 +41,18 @@ def train(
     """Meta-train what a configuration describes."""
     with exit_codes():
         from metarl.config import load_config
-        from metarl.runs.remote import local_copy
-        from metarl.training.loop import train as run_training
         from metarl.training.progress import ConsoleReporter
 
         given = list(overrides or ())
         run = expanded(run_dir) if run_dir else f"runs/{Path(config).stem}"
         settings = load_config(config, [*given, *(["executor.backend=local"] if local else [])])
-        start = _warm_start(expanded(start_from)) if start_from else None
+        start = warm_start_of(expanded(start_from)) if start_from else None
         console = result_console()
         console.print(f"run directory: {run}", markup=False, highlight=False, soft_wrap=True)
         console.print(algorithm_line(config, given, settings), markup=False, highlight=False, soft_wrap=True)
         reporter = ConsoleReporter(console)
         try:
-            if address is None or settings.executor.backend == "local":
-                with executors(settings, address) as make_executor, local_copy(run) as (path, saved):
-                    outcome = run_training(
-                        settings, path, make_executor, resume=resume, start=start, reporter=reporter, saved=saved
-                    )
-            else:
-                from metarl.distributed.learner import train_on_cluster
-
-                outcome = train_on_cluster(settings, run, address, resume, reporter, start)
+            outcome = launch(settings, run, address, resume, start, reporter)
         finally:
             reporter.close()
         again = ["metarl", "train", config, *given, "--run-dir", run, "--resume"]
@@ -77,14 +66,6 @@ def algorithm_line(config: str, overrides: list[str], settings: RunConfig) -> st
 
     asked_for, name, choices = chosen_names(config, overrides, settings)
     return ", ".join((f"algorithm {asked_for}" + (f": {name}" if name != asked_for else ""), *choices))
-
-
-def _warm_start(run: str) -> WarmStart:
-    from metarl.runs.remote import reading_copy
-    from metarl.runs.warm_start import read_warm_start
-
-    with reading_copy(run) as path:
-        return read_warm_start(path, run if "://" in run else str(Path(run).resolve()))
 
 
 def _finish(console: Console, run: str, outcome: Outcome, command: str) -> None:

@@ -57,13 +57,19 @@ def probability_of_improvement(
 ) -> Float[np.ndarray, "*batch"]:
     """P(X > Y) + P(X = Y) / 2 for a seed of method x and one of y on the same task, averaged over tasks.
 
-    Per task it is Mann and Whitney's U / (S S2). 1/2 where neither is better. MetarlError where x and y have different
-    numbers of tasks.
+    1/2 where neither is better. MetarlError where x and y have different numbers of tasks.
     """
     if x.shape[-1] != y.shape[-1]:
         raise MetarlError(f"probability_of_improvement: scores on {x.shape[-1]} and on {y.shape[-1]} tasks")
+    return np.asarray(improvement_by_task(x, y).mean(axis=-1))
+
+
+def improvement_by_task(
+    x: Float[np.ndarray, "*batch S K"], y: Float[np.ndarray, "*batch S2 K"]
+) -> Float[np.ndarray, "*batch K"]:
+    """P(X > Y) + P(X = Y) / 2 on each task: Mann and Whitney's U / (S S2)."""
     gaps = x[..., :, None, :] - y[..., None, :, :]
-    return np.asarray(((gaps > 0) + 0.5 * (gaps == 0)).mean(axis=(-3, -2, -1)))
+    return np.asarray(((gaps > 0) + 0.5 * (gaps == 0)).mean(axis=(-3, -2)))
 
 
 # --- intervals ---------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -23,6 +24,11 @@ class Estimate:
 
     mean: float
     ci95: Interval
+
+    @staticmethod
+    def from_json(content: dict[str, Any] | None) -> Estimate | None:
+        """The inverse of `dataclasses.asdict` after JSON; None gives None."""
+        return None if content is None else Estimate(content["mean"], tuple(content["ci95"]))
 
     @property
     def is_above_zero(self) -> bool:

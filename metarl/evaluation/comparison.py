@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import MetarlError
+from metarl.evaluation.aggregate import improvement_by_task
 from metarl.evaluation.by_task import Estimate
 from metarl.evaluation.evaluate import Evaluation, paired
 from metarl.evaluation.statistics import bootstrap_ci95, mean
@@ -51,8 +52,8 @@ def compare(evaluations: Mapping[str, Evaluation], seed: int) -> Comparison:
     for first, second in itertools.combinations(names, 2):
         one, other = evaluations[first], evaluations[second]
         a, b = (np.array([score.returns[-1] for score in e.per_task]) for e in (one, other))
-        wins = (a > b) + 0.5 * (a == b)
-        improvement = Estimate(float(wins.mean()), bootstrap_ci95(wins.astype(np.float64), mean, seed))
+        wins = improvement_by_task(a[None], b[None])
+        improvement = Estimate(float(wins.mean()), bootstrap_ci95(wins, mean, seed))
         pairs.append(Pair(first, second, paired(one, other, seed), improvement))
     return Comparison({name: evaluations[name] for name in names}, tuple(pairs))
 

@@ -138,8 +138,8 @@ class Evaluation:
             change=ChangeScore.from_json(content.get("change")),
             adapts=content.get("adapts", "between"),
             measures=None if content.get("measures") is None else Measures.from_json(content["measures"]),
-            blank=_estimate(content.get("blank")),
-            gain_over_blank=_estimate(content.get("gain_over_blank")),
+            blank=Estimate.from_json(content.get("blank")),
+            gain_over_blank=Estimate.from_json(content.get("gain_over_blank")),
             **plain,
         )
 
@@ -312,10 +312,6 @@ def paired(one: Evaluation, other: Evaluation, seed: int) -> Estimate:
     """Last round's return of `one` minus that of `other` on the same tasks; its interval resamples the tasks."""
     gaps = np.array([a.returns[-1] - b.returns[-1] for a, b in zip(one.per_task, other.per_task, strict=True)])
     return Estimate(float(mean(gaps)), bootstrap_ci95(gaps, mean, seed))
-
-
-def _estimate(content: dict[str, Any] | None) -> Estimate | None:
-    return None if content is None else Estimate(content["mean"], tuple(content["ci95"]))
 
 
 def _anchors_apply(distribution: TaskDistribution, plan: TrialPlan, split: Split) -> bool:

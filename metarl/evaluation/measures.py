@@ -69,10 +69,7 @@ class Measures:
     @staticmethod
     def from_json(content: dict[str, Any]) -> Measures:
         """The inverse of `dataclasses.asdict` after JSON; KeyError or TypeError where the layout is another."""
-
-        def estimate(value: dict[str, Any] | None) -> Estimate | None:
-            return None if value is None else Estimate(value["mean"], tuple(value["ci95"]))
-
+        estimate = Estimate.from_json
         online, cost = estimate(content["online"]), estimate(content["exploration_cost"])
         assert online is not None
         assert cost is not None
@@ -179,7 +176,7 @@ def reward_over_time(
 
 def _adapted_on(plan: TrialPlan) -> tuple[int, ...]:
     """Episodes of each round that the policy has seen when the next one begins."""
-    return tuple(plan.num_streams if r.support_streams is None else r.support_streams for r in plan.rounds)
+    return tuple(map(plan.streams_adapted_on, plan.rounds))
 
 
 def _usual_threshold(anchors: Anchors) -> float | None:

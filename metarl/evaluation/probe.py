@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from metarl.evaluation.statistics import NUM_RESAMPLES, Interval
+from metarl.evaluation.statistics import NUM_RESAMPLES, Interval, generator
 from metarl.tasks import LogUniform, Parameter, Task
 
 RIDGE = 1e-6  # of the latents' mean variance: least squares, but for latents that do not move at all
@@ -124,7 +124,7 @@ def r_squared(
 
 def resamples(tasks: Sequence[Task], seed: int, by_task: bool) -> Int[np.ndarray, "B K"]:
     """Which of the K trials each bootstrap resample holds; `by_task`, as many of each distinct task as there are."""
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    rng = generator(seed)
     if not by_task:
         return rng.integers(len(tasks), size=(NUM_RESAMPLES, len(tasks)))
     rows = [np.array([k for k, task in enumerate(tasks) if task == one]) for one in dict.fromkeys(tasks)]

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from metarl.evaluation.by_task import Estimate
 from metarl.evaluation.evaluate import Evaluation, paired
 from metarl.evaluation.grid import INSIDE, Grid
-from metarl.evaluation.statistics import NUM_RESAMPLES
+from metarl.evaluation.statistics import NUM_RESAMPLES, generator
 from metarl.report.table import number
 
 Verdict = Literal["good", "bad", "open"]
@@ -141,7 +141,7 @@ def calibration(coverage: Sequence[tuple[str, Estimate]]) -> Finding:
 
 def unpaired(one: Sequence[float], other: Sequence[float], seed: int) -> Estimate:
     """Mean of `one` minus mean of `other`, scores of different tasks; the interval resamples both."""
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    rng = generator(seed)
     a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
     resampled = _resampled_means(a, rng) - _resampled_means(b, rng)
     low, high = np.quantile(resampled, (0.025, 0.975))

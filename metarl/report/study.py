@@ -18,14 +18,14 @@ from metarl.config import to_yaml
 from metarl.errors import ConfigError, EnvironmentFault, MetarlError
 from metarl.evaluation.by_task import ByTask, Estimate
 from metarl.evaluation.evaluate import Evaluation, against_blank, evaluation_units
-from metarl.evaluation.grid import Grid, component_names, evaluate_grid, usual_axis
+from metarl.evaluation.grid import Grid, component_names, usual_axis
 from metarl.evaluation.probe import columns_of, least_squares
 from metarl.report import diagnostics
 from metarl.report.diagnostics import Finding
 from metarl.report.metrics import Run, read_run
 from metarl.rollout.executor import Executor
 from metarl.runs.build import TrainedRun
-from metarl.runs.evaluation import evaluate_run, plan_of_grid
+from metarl.runs.evaluation import evaluate_grid_of, evaluate_run
 from metarl.runs.records import METRICS, Record, read_records
 from metarl.tasks import SPLITS, Split, Task, TaskDistribution
 from metarl.tasks.middle import middle_task
@@ -157,23 +157,13 @@ def _grids(trained: TrainedRun, executor: Executor, remarks: list[str]) -> tuple
 def _grid(
     trained: TrainedRun, executor: Executor, names: Sequence[str], number: int, remarks: list[str]
 ) -> Grid | None:
-    distribution, config = trained.distribution, trained.config
+    distribution = trained.distribution
     axes = [axis for axis in (usual_axis(distribution, name, number) for name in names) if axis is not None]
     if len(axes) < len(names):
         remarks.append(f"{names[0]} is not varied: its prior has no bounds within which it could be varied alone.")
         return None
     try:
-        return evaluate_grid(
-            executor,
-            distribution,
-            plan_of_grid(trained.algorithm, distribution.horizon, config.evaluation.settings),
-            trained.algorithm.weights(),
-            axes,
-            middle_task(distribution),
-            seed=config.seed,
-            iteration=trained.checkpoint.iteration,
-            tasks_per_unit=config.training.tasks_per_unit,
-        )
+        return evaluate_grid_of(trained, executor, axes, middle_task(distribution))
     except (EnvironmentFault, MetarlError) as error:
         remarks.append(f"{' and '.join(names)} could not be varied: {error}")
         return None

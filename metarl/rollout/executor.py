@@ -6,10 +6,12 @@ collect(units, weights) = submit, wait for all, in unit order
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
+from metarl.rollout.policy import AdaptivePolicy
 from metarl.rollout.types import TrialBatch, Unit, Weights
+from metarl.tasks import TaskDistribution
 
 
 class Executor(Protocol):
@@ -34,3 +36,6 @@ class Executor(Protocol):
     def close(self) -> None:
         """End the workers. Safe to call twice."""
         ...
+
+
+MakeExecutor = Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor]

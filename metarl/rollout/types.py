@@ -52,6 +52,10 @@ class TrialPlan:
     context: Context = "own"
     adapts: Adapts = "between"
 
+    def streams_adapted_on(self, round_plan: RoundPlan) -> int:
+        """How many streams of a round the policy adapts to where it adapts."""
+        return self.num_streams if round_plan.support_streams is None else round_plan.support_streams
+
     @property
     def max_steps(self) -> int:
         """Environment steps of one task's trial if no episode ends early."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import gymnasium
 import torch
 
 from metarl.algorithms.base import Algorithm
@@ -17,9 +19,12 @@ from metarl.rollout.policy import Spaces
 from metarl.rollout.worker import environment_faults, time_limit
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import Checkpoint
-from metarl.tasks import RevealedTask, TaskDistribution, load_distribution
+from metarl.tasks import RevealedTask, Task, TaskDistribution, load_distribution
+from metarl.tasks.batch import TaskBatch
 from metarl.tasks.distribution import without_validation
 from metarl.tasks.requirements import unmet
+
+Built = TypeVar("Built", gymnasium.Env, TaskBatch)
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,20 @@ def spaces_of(distribution: TaskDistribution, config: RunConfig) -> Spaces:
             f"{distribution.name} needs {', '.join(lacking)}, which is not installed here: state its `spaces`, so that "
             "only workers have to build its environments"
         )
+    with one_built(distribution, config, distribution.make_batch) as batch:
+        return Spaces.of(batch.single_observation_space, batch.single_action_space)
+
+
+@contextmanager
+def one_built(
+    distribution: TaskDistribution, config: RunConfig, make: Callable[[Sequence[Task]], Built]
+) -> Iterator[Built]:
+    """What `make` gives for one training task, closed at the end. EnvironmentFault naming the task where that raises,
+    or where all of it takes longer than a unit may."""
     tasks, doing = distribution.sample("train", 1, config.seed), "building the environment"
     with environment_faults(tasks, doing), time_limit(config.executor.unit_deadline_s, tasks, doing):
-        batch = distribution.make_batch(tasks)
+        built = make(tasks)
         try:
-            return Spaces.of(batch.single_observation_space, batch.single_action_space)
+            yield built
         finally:
-            batch.close()
+            built.close()

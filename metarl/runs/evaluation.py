@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from metarl.algorithms.base import Algorithm, EvaluationSettings
 from metarl.config import RunConfig
 from metarl.errors import ConfigError
 from metarl.evaluation.evaluate import Evaluation, against_blank, evaluate
-from metarl.rollout.executor import Executor
-from metarl.rollout.policy import AdaptivePolicy
-from metarl.rollout.types import Context, TrialPlan
+from metarl.evaluation.grid import Axis, Grid, evaluate_grid
+from metarl.rollout.executor import Executor, MakeExecutor
+from metarl.rollout.types import Context
 from metarl.runs.build import TrainedRun, load_run
 from metarl.runs.directory import as_begun, evaluation_folder
 from metarl.runs.training_tasks import training_tasks
-from metarl.tasks import Split, Task, TaskDistribution
+from metarl.tasks import Split, Task
 
 _GRID_EPISODES = 8  # of a grid's points, where nothing says how many
 
@@ -73,30 +71,48 @@ def with_blank(
     return against_blank(evaluation, blank, trained.config.seed)
 
 
-def plan_of_grid(algorithm: Algorithm, horizon: int, settings: EvaluationSettings) -> TrialPlan:
-    """The plan of an algorithm's evaluations with enough episodes for an interval at every point: 8, unless the
-    settings name a number."""
+def evaluate_grid_of(trained: TrainedRun, executor: Executor, axes: Sequence[Axis], base: Task) -> Grid:
+    """How a run's checkpoint adapts on a grid of tasks, with enough episodes for an interval at every point: 8, unless
+    its configuration names a number."""
+    config, algorithm, horizon = trained.config, trained.algorithm, trained.distribution.horizon
+    settings = config.evaluation.settings
     plan = algorithm.evaluation_plan(horizon, settings)
-    if settings.episodes is not None or plan.num_streams >= _GRID_EPISODES:
-        return plan
-    return algorithm.evaluation_plan(horizon, replace(settings, episodes=_GRID_EPISODES))
+    if settings.episodes is None and plan.num_streams < _GRID_EPISODES:
+        plan = algorithm.evaluation_plan(horizon, replace(settings, episodes=_GRID_EPISODES))
+    return evaluate_grid(
+        executor,
+        trained.distribution,
+        plan,
+        algorithm.weights(),
+        axes,
+        base,
+        seed=config.seed,
+        iteration=trained.checkpoint.iteration,
+        tasks_per_unit=config.training.tasks_per_unit,
+    )
 
 
-def final_evaluation(
-    run_dir: Path,
-    config: RunConfig,
-    iteration: int,
-    make_executor: Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor],
-) -> Evaluation:
+def final_evaluation(run_dir: Path, config: RunConfig, iteration: int, make_executor: MakeExecutor) -> Evaluation:
     """The evaluation that training made at its end, at `iteration`; one made now, and kept, where it makes none."""
     config = as_begun(config, run_dir)
-    path = evaluation_folder(run_dir, config.evaluation.split, iteration) / "evaluation.json"
-    if config.training.evaluate_every and path.is_file():
+    split, may_be_there = config.evaluation.split, config.training.evaluate_every > 0
+    return kept_evaluation(run_dir, split, iteration, make_executor, may_be_there)
+
+
+def kept_evaluation(
+    run_dir: Path, split: Split, iteration: int, make_executor: MakeExecutor, may_be_there: bool = True
+) -> Evaluation:
+    """The evaluation of a split that the run's directory holds; one made now, and kept, where it holds none.
+
+    `iteration` is that of the newest checkpoint. Without `may_be_there` what it holds is made anew.
+    """
+    path = evaluation_folder(run_dir, split, iteration) / "evaluation.json"
+    if may_be_there and path.is_file():
         return Evaluation.load(path)
     trained = load_run(run_dir)
     executor = make_executor(trained.distribution, trained.algorithm.policy)
     try:
-        evaluation = evaluate_run(trained, executor, config.evaluation.split)
+        evaluation = evaluate_run(trained, executor, split)
     finally:
         executor.close()
     evaluation.write(path)

@@ -15,7 +15,7 @@ import numpy as np
 from metarl.errors import TaskError
 from metarl.tasks.batch import SingleTaskEnv, TaskBatch
 from metarl.tasks.distribution import TaskDistribution, require_horizon
-from metarl.tasks.task import Task, TaskParams
+from metarl.tasks.task import Task, TaskParams, params_of
 
 
 class ArrayTaskDistribution(TaskDistribution):
@@ -75,8 +75,7 @@ class ArrayBatch(TaskBatch):
         if len(tasks) != self.num_envs:
             raise TaskError(f"this batch holds {self.num_envs} tasks, got {len(tasks)}")
         self.tasks = tuple(tasks)
-        names = [name for name, _ in tasks[0].items]
-        self._params = {name: np.array([task[name] for task in tasks], dtype=np.float64) for name in names}
+        self._params = params_of(tasks)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

@@ -21,7 +21,7 @@ from metarl.tasks.batch import SingleTaskEnv, TaskBatch, seeds_of_rows
 from metarl.tasks.distribution import TaskDistribution, require_horizon
 from metarl.tasks.model_file import load_model
 from metarl.tasks.physics import Physics, instabilities, make_physics, unstable_counts
-from metarl.tasks.task import Task, TaskParams
+from metarl.tasks.task import Task, TaskParams, params_of
 
 if TYPE_CHECKING:
     from metarl.tasks.variation.body import Body, BodyState
@@ -136,8 +136,7 @@ class MujocoBatch(TaskBatch):
             raise TaskError(f"this batch holds {self._physics.num_sims} tasks, got {len(tasks)}")
         self._close_renderers()
         self.tasks = tuple(tasks)
-        names = [name for name, _ in tasks[0].items]
-        self._params = {name: np.array([task[name] for task in tasks], dtype=np.float64) for name in names}
+        self._params = params_of(tasks)
         if self._body is not None:
             self._body.set_tasks(tasks, self._params)
         if self._family.edits_model:

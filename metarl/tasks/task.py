@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -57,6 +57,11 @@ class Task:
 
     def __str__(self) -> str:
         return f"{self.distribution}({', '.join(f'{name}={_short(value)}' for name, value in self.items)})"
+
+
+def params_of(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
+    """The values of tasks of one distribution by name, float64 [n] or [n, size]."""
+    return {name: np.array([task[name] for task in tasks], dtype=np.float64) for name, _ in tasks[0].items}
 
 
 def as_value(value: Any, name: str) -> Value:

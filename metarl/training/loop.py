@@ -37,9 +37,8 @@ from metarl.errors import CheckpointError, ConfigError, TrainingError
 from metarl.evaluation.evaluate import evaluate
 from metarl.kernels.parallel import num_processors
 from metarl.rollout import seeds
-from metarl.rollout.executor import Executor
+from metarl.rollout.executor import Executor, MakeExecutor
 from metarl.rollout.padding import of_equal_length
-from metarl.rollout.policy import AdaptivePolicy
 from metarl.rollout.types import TrialBatch, TrialPlan, Unit
 from metarl.runs import checkpoint
 from metarl.runs.build import distribution_of, identity_of, restore, spaces_of
@@ -52,7 +51,6 @@ from metarl.training.precheck import precheck
 from metarl.training.progress import ProgressReporter, SilentReporter
 from metarl.training.stop import StopRequest, StopSource, stop_signals
 
-MakeExecutor = Callable[[TaskDistribution, AdaptivePolicy[Any]], Executor]
 Reason = Literal["done", "time limit", "interrupted"]
 
 _log = logging.getLogger(__name__)

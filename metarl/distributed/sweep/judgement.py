@@ -13,12 +13,9 @@ from typing import Any
 import numpy as np
 
 from metarl.distributed.sweep.results import SettingResult
-from metarl.evaluation.evaluate import Evaluation
 from metarl.evaluation.statistics import Interval, seed_ci95
 from metarl.rollout.local import LocalExecutor
-from metarl.runs.build import load_run
-from metarl.runs.directory import evaluation_folder
-from metarl.runs.evaluation import evaluate_run
+from metarl.runs.evaluation import kept_evaluation
 
 
 @dataclass(frozen=True)
@@ -50,19 +47,6 @@ def judge_chosen(root: Path, results: Sequence[SettingResult]) -> Judgement | No
     if chosen is None or not chosen.scores:
         return None
     ended = [run for run in chosen.runs if run.score is not None]
-    scores = {run.seed: _test_evaluation(root / run.name, run.iteration).rounds[-1].mean for run in ended}
+    found = {run.seed: kept_evaluation(root / run.name, "test", run.iteration, LocalExecutor) for run in ended}
+    scores = {seed: evaluation.rounds[-1].mean for seed, evaluation in found.items()}
     return Judgement(chosen.name, scores)
-
-
-def _test_evaluation(run: Path, iteration: int) -> Evaluation:
-    path = evaluation_folder(run, "test", iteration) / "evaluation.json"
-    if path.is_file():
-        return Evaluation.load(path)
-    trained = load_run(run)
-    executor = LocalExecutor(trained.distribution, trained.algorithm.policy)
-    try:
-        evaluation = evaluate_run(trained, executor, "test")
-    finally:
-        executor.close()
-    evaluation.write(path)
-    return evaluation

@@ -25,13 +25,13 @@ from metarl.tasks.distribution import Parameter
 from metarl.tasks.model_file import load_model
 from metarl.tasks.mujoco import MujocoBatch, MujocoEquations, MujocoTaskDistribution
 from metarl.tasks.physics import Physics, make_physics, owner_of
-from metarl.tasks.task import Task, TaskParams
+from metarl.tasks.task import Task, TaskParams, params_of
 from metarl.tasks.variation.body import Body, first_change
 from metarl.tasks.variation.description import FieldEntry, entries_of, parameters_of, require_within
 from metarl.tasks.variation.equations import FunctionEquations, equations_of, function_of, registered_equations
 from metarl.tasks.variation.fields import FieldChange, change_of, changed_fields, prepare, write_fields_of
 from metarl.tasks.variation.schedules import Schedule, Scheduled, scheduled_of
-from metarl.tasks.variation.single import VariedBatch, VariedEnv, params_of
+from metarl.tasks.variation.single import VariedBatch, VariedEnv
 from metarl.tasks.variation.validity import require_physical, require_valid
 from metarl.tasks.variation.wrapper import BodyEnv
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from metarl.tasks.batch import EnvBatch
 from metarl.tasks.physics import owner_of, write_fields
-from metarl.tasks.task import Task, TaskParams
+from metarl.tasks.task import Task, TaskParams, params_of
 from metarl.tasks.variation.fields import FieldChange, prepare
 from metarl.tasks.variation.wrapper import BodyEnv
 
@@ -97,8 +97,3 @@ class VariedBatch(EnvBatch):
                 env = env.env
             assert isinstance(env, VariedEnv)
             env.set_task(task)
-
-
-def params_of(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
-    """The values of tasks by name, [n] or [n, size]."""
-    return {name: np.array([task[name] for task in tasks], dtype=np.float64) for name, _ in tasks[0].items}

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.spaces.utils import flatdim, flatten
 
-from metarl.tasks.task import Task, TaskParams
+from metarl.tasks.task import Task, TaskParams, params_of
 from metarl.tasks.variation.body import Body
 
 
@@ -30,7 +30,7 @@ class BodyEnv(gymnasium.Wrapper[np.ndarray, Any, Any, Any]):
     def set_task(self, task: Task) -> None:
         """Give the body the values of `task`; the next call must be `reset`."""
         self.task = task
-        self._state.set_tasks([task], {name: np.array([value], dtype=np.float64) for name, value in task.items})
+        self._state.set_tasks([task], params_of([task]))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
