@@ -110,7 +110,8 @@ def number(value: float, digits: int | None = None) -> str:
     """`digits` decimals; by default one from 100 on none, from 10 on one, below two."""
     if digits is None:
         digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    text = f"{value:.{digits}f}"
+    # sums differ in their last bits between processors: a value halfway between two texts is rounded the same on each
+    text = f"{round(value, 10):.{digits}f}"
     return text.removeprefix("-") if float(text) == 0 else text
 
 
@@ -129,7 +130,7 @@ def spread(score: dict[str, Any]) -> str:
 
 def significant(value: float, digits: int = 3) -> str:
     """`digits` significant digits."""
-    return f"{value:.{digits}g}"
+    return f"{float(f'{value:.10g}'):.{digits}g}"
 
 
 def thousands(value: float, digits: int = 3) -> str:

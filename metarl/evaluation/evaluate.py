@@ -10,7 +10,6 @@ Shape letters: R rounds, K drawn tasks, N streams, D distinct tasks (D < K where
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from jaxtyping import Bool, Float
 from metarl.errors import ConfigError, MetarlError
 from metarl.evaluation.by_task import FEW_TASKS, ByTask, Estimate
 from metarl.evaluation.change import ChangeScore, change_score
+from metarl.evaluation.files import write_json
 from metarl.evaluation.measures import Measures, measure
 from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, iqm, mean
 from metarl.rollout import seeds
@@ -145,17 +145,7 @@ class Evaluation:
 
     def write(self, path: Path) -> None:
         """Write evaluation.json; atomic, and the same bytes for the same evaluation."""
-        text = json.dumps(self.to_json(), sort_keys=True, indent=2, allow_nan=False) + "\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_json(path, self.to_json())
 
     @staticmethod
     def load(path: Path) -> Evaluation:

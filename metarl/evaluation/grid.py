@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ import numpy as np
 
 from metarl.errors import ConfigError, MetarlError, TaskError
 from metarl.evaluation.evaluate import evaluation_units
+from metarl.evaluation.files import write_json
 from metarl.evaluation.statistics import Interval, seed_ci95
 from metarl.rollout.executor import Executor
 from metarl.rollout.types import TrialPlan, Weights
@@ -71,14 +71,7 @@ class Grid:
 
     def write(self, path: Path) -> None:
         """Write grid.json; atomic."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            text = json.dumps(asdict(self), sort_keys=True, indent=2, allow_nan=False) + "\n"
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_json(path, asdict(self))
 
     @staticmethod
     def load(path: Path) -> Grid:
