@@ -60,6 +60,10 @@ class AlgorithmConfig(Section):
 
     name: str = Field(description="a registered algorithm or preset, or module:attr")
 
+    def task_blind(self) -> AlgorithmConfig | None:
+        """The settings of the same learner for a policy that does not adapt; None where it has none."""
+        return None
+
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -114,7 +118,7 @@ class Algorithm(Protocol):
     def update(self, batches: Sequence[TrialBatch], progress: float) -> dict[str, float]:
         """One meta-update from the trials of all units, in unit order; the metrics of it.
 
-        `progress` in [0, 1] is the share of the run that is done, by iterations or by time, whichever is further;
+        `progress` in [0, 1] is the share of the run that is done, by iterations, steps or time, whichever is furthest;
         schedules follow it.
         """
         ...

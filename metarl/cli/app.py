@@ -1,7 +1,7 @@
 """The command line. Exit codes: 0 done, 1 the run failed, 2 the user's input is wrong, 128 + n stopped by signal n.
 
-train.py  evaluate.py  record.py  report.py  compare.py  export.py  tasks.py  config.py  jobs.py  sweep.py   one file
-per command or group of commands
+train.py  evaluate.py  record.py  report.py  compare.py  baselines.py  export.py  tasks.py  config.py  jobs.py
+sweep.py        one file per command or group of commands
 options.py      options that several commands share
 executors.py    where units run, as the options say; launch.py: how a training run starts
 errors.py       errors become one message and an exit code
@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from metarl.cli import compare, config, evaluate, export, jobs, record, report, sweep, tasks, train
+from metarl.cli import baselines, compare, config, evaluate, export, jobs, record, report, sweep, tasks, train
 from metarl.cli.errors import quick_exit, show_tracebacks
 from metarl.cli.streams import lasting_streams
 
@@ -52,6 +52,7 @@ def _options(
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
+app.command()(baselines.baselines)
 app.command()(record.record)
 app.command()(report.report)
 app.command()(export.export)

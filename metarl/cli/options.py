@@ -41,6 +41,11 @@ def expanded(path_or_url: str) -> str:
     return path_or_url if "://" in path_or_url else os.path.expanduser(path_or_url)
 
 
+def where(local: bool, address: str | None) -> list[str]:
+    """The options of a command that say where units run, as they were given."""
+    return ["--local"] if local else ["--address", address] if address else []
+
+
 def as_overrides(options: Mapping[str, Any]) -> list[str]:
     """`key=value` of every option that was given."""
     return [f"{key}={value}" for key, value in options.items() if value is not None]

@@ -1,6 +1,7 @@
 """A run's configuration: YAML and dotted overrides -> validated frozen objects.
 
 schema.py    the sections and their fields
+baselines.py what a run's adaptation is compared with
 load.py      finding, reading, validating, writing
 overrides.py key.sub=value
 commented.py a configuration with the meaning of its keys
@@ -9,6 +10,7 @@ messages.py  what is wrong with a key, in one line
 migrate.py   configurations of runs that earlier versions made
 """
 
+from metarl.config.baselines import baselines_of
 from metarl.config.commented import to_commented_yaml
 from metarl.config.load import (
     available_configs,
@@ -38,6 +40,7 @@ __all__ = [
     "TaskDistributionConfig",
     "TrainingConfig",
     "available_configs",
+    "baselines_of",
     "changes",
     "chosen_names",
     "config_path",

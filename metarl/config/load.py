@@ -22,7 +22,7 @@ from metarl.config.overrides import refuse_interpolation, set_keys
 from metarl.config.schema import STORED, RunConfig, TaskDistributionConfig
 from metarl.errors import ConfigError
 
-RESUME_MAY_CHANGE = ("training.iterations", "training.time_limit_minutes", "executor")
+RESUME_MAY_CHANGE = ("training.iterations", "training.env_steps_limit", "training.time_limit_minutes", "executor")
 
 
 # --- finding -----------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ class TrainingConfig(Section):
     """How long training takes, and what is written on the way."""
 
     iterations: Count = Field(description="meta-updates; the run ends after so many")
+    env_steps_limit: Count | None = Field(None, description="the run ends with the iteration that reaches so many")
     time_limit_minutes: Positive | None = Field(None, description="training wall time, added up over resumes")
     checkpoint_every: Count = Field(25, description="iterations between checkpoints")
     keep_checkpoints: Count = Field(3, description="newest checkpoints kept")

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from metarl.errors import MetarlError
 from metarl.evaluation.aggregate import improvement_by_task
 from metarl.evaluation.by_task import Estimate
 from metarl.evaluation.evaluate import Evaluation, paired
-from metarl.evaluation.statistics import bootstrap_ci95, mean
+from metarl.evaluation.statistics import bootstrap_ci95, mean, ratio_ci95
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,35 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """What knowing the task is worth, and how much of that each other policy gets without being told.
+
+    recovered: by name, (mean - task_blind) / (oracle - task_blind) of the returns over all tasks. Empty where the
+    oracle is not better than the task-blind policy, its interval taken into account: there is no gap then.
+    """
+
+    oracle: str
+    task_blind: str
+    width: Estimate
+    recovered: dict[str, Estimate]
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Evaluations by name, all on the same tasks, and every pair of them, the better one first."""
+    """Evaluations by name, all on the same tasks, and every pair of them, the better one first.
+
+    gap: between the best oracle and the best task-blind policy; None where one of them is missing.
+    """
 
     evaluations: dict[str, Evaluation]
     pairs: tuple[Pair, ...]
+    gap: Gap | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         evaluations = {name: evaluation.to_json() for name, evaluation in self.evaluations.items()}
-        return {"evaluations": evaluations, "pairs": [asdict(pair) for pair in self.pairs]}
+        gap = None if self.gap is None else asdict(self.gap)
+        return {"evaluations": evaluations, "pairs": [asdict(pair) for pair in self.pairs], "gap": gap}
 
 
 def compare(evaluations: Mapping[str, Evaluation], seed: int) -> Comparison:
@@ -51,11 +71,33 @@ def compare(evaluations: Mapping[str, Evaluation], seed: int) -> Comparison:
     pairs = []
     for first, second in itertools.combinations(names, 2):
         one, other = evaluations[first], evaluations[second]
-        a, b = (np.array([score.returns[-1] for score in e.per_task]) for e in (one, other))
+        a, b = _last_returns(one), _last_returns(other)
         wins = improvement_by_task(a[None], b[None])
         improvement = Estimate(float(wins.mean()), bootstrap_ci95(wins, mean, seed))
         pairs.append(Pair(first, second, paired(one, other, seed), improvement))
-    return Comparison({name: evaluations[name] for name in names}, tuple(pairs))
+    ranked = {name: evaluations[name] for name in names}
+    return Comparison(ranked, tuple(pairs), _gap(ranked, seed))
+
+
+def _gap(ranked: Mapping[str, Evaluation], seed: int) -> Gap | None:
+    oracles = [name for name, evaluation in ranked.items() if evaluation.is_oracle]
+    blind = [name for name, e in ranked.items() if e.adapts == "never" and not e.is_oracle]
+    if not oracles or not blind:
+        return None
+    top, bottom = oracles[0], blind[0]
+    width = paired(ranked[top], ranked[bottom], seed)
+    low = _last_returns(ranked[bottom])
+    gap = _last_returns(ranked[top]) - low
+    others = [name for name in ranked if name not in (top, bottom)] if width.is_above_zero else []
+    parts = {name: _last_returns(ranked[name]) - low for name in others}
+    recovered = {
+        name: Estimate(float(part.sum() / gap.sum()), ratio_ci95(part, gap, seed)) for name, part in parts.items()
+    }
+    return Gap(top, bottom, width, recovered)
+
+
+def _last_returns(evaluation: Evaluation) -> Float[np.ndarray, " K"]:
+    return np.array([score.returns[-1] for score in evaluation.per_task])
 
 
 def require_same_tasks(name: str, one: Evaluation, other_name: str, other: Evaluation) -> None:

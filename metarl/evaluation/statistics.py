@@ -6,6 +6,7 @@ a thousand episodes on five tasks are five observations. Shape letters: K tasks,
     many tasks   `bootstrap_ci95`      resamples tasks; the noise of each task's score comes along with it
     all tasks    `stratified_ci95`     of a finite family: resamples the repeats of each task
     few tasks    `hierarchical_ci95`   resamples tasks, then the repeats of each drawn task
+    ratios       `ratio_ci95`          resamples tasks, numerator and denominator together
 
 Where trainings are compared the seed is the unit, and there are few of them: `seed_ci95` and `holm` assume normal
 scores instead of resampling, because a bootstrap over five values covers far less than it says. Statistics over seeds
@@ -77,6 +78,21 @@ def bootstrap_ci95(
     rng = generator(seed)
     resampled = values[rng.integers(len(values), size=(num_resamples, len(values)))]  # [B, K]
     return _interval(statistic(resampled))
+
+
+def ratio_ci95(
+    part: Float[np.ndarray, " K"],
+    whole: Float[np.ndarray, " K"],
+    seed: int | Sequence[int],
+    num_resamples: int = NUM_RESAMPLES,
+) -> Interval:
+    """The 95 % percentile bootstrap interval of sum(part) / sum(whole) over tasks; each task brings both its values.
+
+    For a `whole` whose own interval is clear of zero: near it the ratio has no limits.
+    """
+    _not_empty("ratio_ci95", part)
+    drawn = generator(seed).integers(len(part), size=(num_resamples, len(part)))
+    return _interval(part[drawn].sum(axis=1) / whole[drawn].sum(axis=1))
 
 
 def hierarchical_ci95(

@@ -45,6 +45,8 @@ def has_ended(folder: Path, config: RunConfig, may_stop_early: bool) -> bool:
         return False
     if outcome["reason"] == STOPPED_EARLY:
         return may_stop_early
-    limit_min = config.training.time_limit_minutes
+    settings = config.training
+    limit, limit_min = settings.env_steps_limit, settings.time_limit_minutes
     is_late = limit_min is not None and outcome["wall_s"] >= 60 * limit_min
-    return is_late or outcome["iteration"] >= config.training.iterations
+    has_steps = limit is not None and outcome["env_steps"] >= limit
+    return is_late or has_steps or outcome["iteration"] >= settings.iterations

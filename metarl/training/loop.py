@@ -196,7 +196,7 @@ class _Loop:
     def _loop(self) -> Reason:
         settings = self.config.training
         while self.stop.signal_number is None:
-            done, late = self.iteration >= settings.iterations, self._seconds_left() <= 0
+            done, late = self._iterations_left() <= 0, self._seconds_left() <= 0
             every = settings.evaluate_every
             if every and (done or late or self.iteration % every == 0):
                 self._evaluate()
@@ -212,12 +212,21 @@ class _Loop:
         limit = self.config.training.time_limit_minutes
         return math.inf if limit is None else 60 * limit - self.wall_s
 
-    def _progress(self) -> float:
-        """The share of the run that is done, by iterations or by time, whichever is further."""
+    def _iterations_left(self) -> int:
+        """Until the last iteration, or until the steps allowed are used up at the mean number per iteration so far."""
         settings = self.config.training
-        limit = settings.time_limit_minutes
-        by_time = 0.0 if limit is None else self.wall_s / (60 * limit)
-        return min(1.0, max(self.iteration / settings.iterations, by_time))
+        left, limit = settings.iterations - self.iteration, settings.env_steps_limit
+        if limit is None or self.env_steps == 0:
+            return left
+        return min(left, math.ceil((limit - self.env_steps) * self.iteration / self.env_steps))
+
+    def _progress(self) -> float:
+        """The share of the run that is done, by iterations, environment steps or time, whichever is furthest."""
+        settings = self.config.training
+        limit, limit_min = settings.env_steps_limit, settings.time_limit_minutes
+        by_steps = 0.0 if limit is None else self.env_steps / limit
+        by_time = 0.0 if limit_min is None else self.wall_s / (60 * limit_min)
+        return min(1.0, max(self.iteration / settings.iterations, by_steps, by_time))
 
     def _iterate(self) -> None:
         """One meta-update. CollectionStopped while it collects; everything is then as it was before."""
@@ -261,7 +270,7 @@ class _Loop:
         self._iterations_done += 1
         self.run_directory.write(record)
         self.is_consistent = True  # not before: a checkpoint whose record is missing would lose it for ever
-        self.reporter.train(record, self.config.training.iterations, self._eta_s())
+        self.reporter.train(record, self.iteration + self._iterations_left(), self._eta_s())
         self._log_s = time.perf_counter() - end
 
     def _units(self, iteration: int) -> list[Unit]:
@@ -285,7 +294,7 @@ class _Loop:
     def _eta_s(self) -> float:
         """Seconds left at the mean pace so far (evaluations and checkpoints included), at most the time limit's."""
         pace_s = (time.perf_counter() - self._started_s) / self._iterations_done
-        return max(0.0, min(self._seconds_left(), (self.config.training.iterations - self.iteration) * pace_s))
+        return max(0.0, min(self._seconds_left(), self._iterations_left() * pace_s))
 
     def _evaluate(self) -> None:
         if self.iteration in self.run_directory.evaluated:

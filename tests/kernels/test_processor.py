@@ -22,6 +22,7 @@ def cpuinfo(model: str, vendor: str, flags: str) -> str:
 
 AVX512 = "avx avx2 avx512f"
 SAPPHIRE_RAPIDS = cpuinfo("Intel(R) Xeon(R) 8481C", "GenuineIntel", f"{AVX512} avx512_bf16 amx_bf16 amx_tile amx_int8")
+COOPER_LAKE = cpuinfo("Intel(R) Xeon(R) 8380H", "GenuineIntel", f"{AVX512} avx512_bf16")
 ICE_LAKE = cpuinfo("Intel(R) Xeon(R) 8375C", "GenuineIntel", AVX512)
 GENOA = cpuinfo("AMD EPYC 9R14", "AuthenticAMD", f"{AVX512} avx512_bf16")
 MILAN = cpuinfo("AMD EPYC 7R13", "AuthenticAMD", "avx avx2")
@@ -32,15 +33,17 @@ ARM = "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd bf16\nCPU implem
     ("text", "capability", "onednn", "bfloat16"),
     [
         (SAPPHIRE_RAPIDS, "AVX512", True, True),
+        (COOPER_LAKE, "AVX512", False, False),
         (ICE_LAKE, "AVX512", False, False),
-        (GENOA, "AVX512", True, False),
+        (GENOA, "AVX512", True, True),
+        (GENOA, "AVX2", False, False),
         (MILAN, "AVX2", False, False),
         (ARM, "DEFAULT", False, False),
         ("", "DEFAULT", False, False),
     ],
-    ids=["Sapphire Rapids", "Ice Lake", "Genoa", "Milan", "Arm", "no /proc"],
+    ids=["Sapphire Rapids", "Cooper Lake", "Ice Lake", "Genoa", "Genoa limited", "Milan", "Arm", "no /proc"],
 )
-def test_onednn_pays_with_amx_and_on_amd_with_avx512_and_bfloat16_with_amx(text, capability, onednn, bfloat16):
+def test_onednn_pays_with_amx_and_on_amd_with_avx512_and_bfloat16_with_amx_and_on_amd_with_its_instructions(text, capability, onednn, bfloat16):
     processor = read_processor(text, capability, {})
     assert onednn_float32_pays(processor) is onednn
     assert bfloat16_pays(processor) is bfloat16

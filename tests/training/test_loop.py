@@ -288,6 +288,45 @@ def test_the_time_limit_counts_earlier_sessions(tmp_path: Path, make_config: Cal
     assert train(make_config(*longer), tmp_path / "run", LocalExecutor, resume=True).iteration > first.iteration
 
 
+def test_the_iteration_that_reaches_the_limit_of_steps_is_the_last(
+    tmp_path: Path, make_config: Callable[..., RunConfig], uninterrupted: Path
+) -> None:
+    per_iteration = 4 * 2 * 2 * 6  # tasks, streams, rounds, steps
+    limit = ("training.iterations=1000", f"training.env_steps_limit={3 * per_iteration + 1}")
+    first = train(make_config(*limit), tmp_path / "run", LocalExecutor)
+    assert (first.reason, first.iteration, first.env_steps) == ("done", 4, 4 * per_iteration)
+    again = train(make_config(*limit), tmp_path / "run", LocalExecutor, resume=True)
+    assert (again.reason, again.iteration) == ("done", 4)
+    more = train(make_config(), tmp_path / "run", LocalExecutor, resume=True)  # as many iterations as ever
+    assert more.iteration == 8
+    last = checkpoint.load_latest(tmp_path / "run" / "checkpoints")
+    expected = checkpoint.load_latest(uninterrupted / "checkpoints")
+    assert all(torch.equal(last.tensors[name], tensor) for name, tensor in expected.tensors.items())
+
+
+def test_schedules_and_the_time_left_follow_the_limit_of_steps(
+    tmp_path: Path, make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+    update = toy_algorithm.Toy.update
+
+    def watched(self: Any, batches: Any, progress: float) -> dict[str, float]:
+        seen.append(progress)
+        return update(self, batches, progress)
+
+    shown: list[int] = []
+
+    class Watching(SilentReporter):
+        def train(self, record: Any, iterations: int, eta_s: float) -> None:
+            shown.append(iterations)
+
+    monkeypatch.setattr(toy_algorithm.Toy, "update", watched)
+    limit = ("training.iterations=1000", f"training.env_steps_limit={4 * 96}", "training.evaluate_every=0")
+    train(make_config(*limit), tmp_path / "run", LocalExecutor, reporter=Watching())
+    assert seen == [0, 0.25, 0.5, 0.75]
+    assert shown == [4, 4, 4, 4]
+
+
 def test_a_second_signal_stops_at_once(tmp_path: Path, make_config: Callable[..., RunConfig]) -> None:
     def twice() -> None:
         signal.raise_signal(signal.SIGINT)

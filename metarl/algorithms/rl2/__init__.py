@@ -8,6 +8,9 @@ tensors.py     whole trials on the learner's device
 learner.py     papers, equations, deviations; the algorithm
 """
 
+from metarl.algorithms.base import Preset
 from metarl.algorithms.rl2.learner import RL2
 
-__all__ = ["RL2"]
+ROBUST = Preset("rl2", {"memory": "none"}, ("memory",))  # one policy for all tasks: domain randomisation
+
+__all__ = ["RL2", "ROBUST"]

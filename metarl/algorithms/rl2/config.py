@@ -113,6 +113,12 @@ class RL2Config(AlgorithmConfig):
             raise ValueError(f"minibatches ({self.minibatches}) must not exceed the trials of an iteration ({trials})")
         return self
 
+    def task_blind(self) -> RL2Config:
+        """The same network, its memory cleared at every step."""
+        left_out = ("memory", "episode_credit", "episode_gamma", "fine_tuning")
+        kept = {key: value for key, value in self.model_dump().items() if key not in left_out}
+        return RL2Config(**kept, memory="none")
+
     @property
     def credit_across(self) -> EpisodeCredit:
         """`episode_credit` with its default filled in."""

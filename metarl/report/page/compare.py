@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
-from metarl.evaluation.comparison import Comparison
+from metarl.evaluation.comparison import Comparison, Gap
 from metarl.evaluation.evaluate import Evaluation
 from metarl.report.labels import RETURN, reference_returns
 from metarl.report.page.figures import SIZE, Picture, draw_over_time, picture
@@ -45,8 +45,22 @@ def comparison_table(comparison: Comparison) -> Table:
         f"[{pair.improvement.ci95[0]:.2f}, {pair.improvement.ci95[1]:.2f}]"
         for pair in comparison.pairs
     ]
+    if comparison.gap is not None:
+        lines += gap_lines(comparison.gap)
     shown.caption = Text("\n".join([*lines, "Intervals resample the tasks; differences are paired per task."]))
     return shown
+
+
+def gap_lines(gap: Gap) -> list[str]:
+    """What knowing the task is worth, and the share of it that each policy recovers."""
+    worth = f"{number(gap.width.mean, '+')} {interval(gap.width.ci95, '+')}"
+    if not gap.width.is_above_zero:
+        return [f"Knowing the task is worth {worth} ({gap.oracle} against {gap.task_blind}): there is no gap to close"]
+    lines = [f"Knowing the task is worth {worth} ({gap.oracle} against {gap.task_blind}). Of that, recovered by"]
+    for name, share in gap.recovered.items():
+        low, high = share.ci95
+        lines.append(f"  {name}: {share.mean:.0%} [{low:.0%}, {high:.0%}]")
+    return lines
 
 
 def comparison_figure(evaluations: dict[str, Evaluation], size_inches: tuple[float, float] = SIZE) -> Figure:
