@@ -156,7 +156,9 @@ def measure(device: torch.device, num_tasks: int, repeats: int) -> dict[str, obj
         "speedup_bfloat16": None,
     }
     if not can_gain:
-        reason = "not measured: this processor has neither AMX nor AMD's AVX512-BF16; bfloat16 products are slower on it"
+        reason = (
+            "not measured: this processor has neither AMX nor AMD's AVX512-BF16; bfloat16 products are slower on it"
+        )
         return {**result, "speedup_bfloat16_reason": reason}
     result["bfloat16_ms"] = round(statistics.median(half_times[0]), 1)
     result["speedup_bfloat16"] = round(paired_ratio(plain_times, half_times[0]), 3)

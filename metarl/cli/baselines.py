@@ -28,7 +28,8 @@ RunOrConfig = Annotated[
     str, typer.Argument(metavar="RUN_OR_CONFIG", help="a run directory or its URL; or a configuration to train first")
 ]
 Out = Annotated[
-    str | None, typer.Option(help="the folder for the baselines and the comparison [default: runs/RUN's name-baselines]")
+    str | None,
+    typer.Option(help="the folder for the baselines and the comparison [default: runs/RUN's name-baselines]"),
 ]
 
 

@@ -55,9 +55,7 @@ def compare(
             raise ConfigError("give at least two run directories to compare")
         which = compared_split(split)
         require_writable(out)
-        entries = {
-            label: Entry(name, tuple(overrides)) for name, label in zip(names, run_labels(names), strict=True)
-        }
+        entries = {label: Entry(name, tuple(overrides)) for name, label in zip(names, run_labels(names), strict=True)}
         show(judged(entries, which, tasks, seed, local, address), out)
 
 

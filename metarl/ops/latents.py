@@ -23,10 +23,12 @@ class Evidence(NamedTuple):
 def gather_evidence(
     mu: Float[Tensor, "*batch C Z"], var: Float[Tensor, "*batch C Z"], mask: Float[Tensor, "*batch C"] | None = None
 ) -> Evidence:
-    """Sums over the context axis, where `mask` is 1; their order does not matter."""
+    """Sums over the context axis, where `mask` is 1; their order does not matter. They are formed in double precision:
+    precisions may differ by orders of magnitude."""
     mask = torch.ones_like(mu[..., 0]) if mask is None else mask
     precision = mask[..., None] / var
-    return Evidence(precision.sum(-2), (mu * precision).sum(-2), mask.sum(-1, keepdim=True))
+    sums = (terms.sum(-2, dtype=torch.float64).to(mu.dtype) for terms in (precision, mu * precision))
+    return Evidence(*sums, mask.sum(-1, keepdim=True))
 
 
 def posterior(evidence: Evidence, most: int) -> tuple[Float[Tensor, "*batch Z"], Float[Tensor, "*batch Z"]]:

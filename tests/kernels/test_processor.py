@@ -43,7 +43,9 @@ ARM = "processor\t: 0\nBogoMIPS\t: 243.75\nFeatures\t: fp asimd bf16\nCPU implem
     ],
     ids=["Sapphire Rapids", "Cooper Lake", "Ice Lake", "Genoa", "Genoa limited", "Milan", "Arm", "no /proc"],
 )
-def test_onednn_pays_with_amx_and_on_amd_with_avx512_and_bfloat16_with_amx_and_on_amd_with_its_instructions(text, capability, onednn, bfloat16):
+def test_onednn_pays_with_amx_and_on_amd_with_avx512_and_bfloat16_with_amx_and_on_amd_with_its_instructions(
+    text, capability, onednn, bfloat16
+):
     processor = read_processor(text, capability, {})
     assert onednn_float32_pays(processor) is onednn
     assert bfloat16_pays(processor) is bfloat16

@@ -143,8 +143,8 @@ class _Adapt(torch.nn.Module):
             *memory, mean, var = self._read_in_order(context, lengths, *rest)
             return (*memory, *_chosen(adapts, (mean, var), before))
         mu, var = self._gaussian(context)
-        precision = mask[..., None] / var
-        sums = (precision.sum(1), (mu * precision).sum(1), mask.sum(1, keepdim=True))
+        precision = (mask[..., None] / var).double()  # other runtimes add one by one
+        sums = (precision.sum(1).float(), (mu * precision).sum(1).float(), mask.sum(1, keepdim=True))
         memory = [former + found for former, found in zip(rest, sums, strict=True)]
         return (*memory, *_chosen(adapts, self._posterior(*memory), before))
 

@@ -243,6 +243,6 @@ def _check(config: PEARLConfig, spaces: Spaces, device: torch.device) -> None:
         raise ConfigError("algorithm.compile = True needs a GPU; allowed on a CPU: False")
     if config.autocast and device.type == "cpu" and not bfloat16_pays():
         _log.warning(
-            "algorithm.autocast = True: this processor has no instructions for products in bfloat16, which are two to three "
-            "times as slow as in float32 here; autocast = False is faster"
+            "algorithm.autocast = True: this processor has no instructions for products in bfloat16, which are two to "
+            "three times as slow as in float32 here; autocast = False is faster"
         )
