@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from metarl.algorithms.rl2.config import RL2Config
 from metarl.algorithms.rl2.credit import Credit, trial_advantages
 from metarl.algorithms.rl2.sequences import Sequences
 from metarl.rollout.types import Episodes
@@ -135,6 +137,27 @@ def test_episode_gamma_discounts_every_later_episode_once_more():
         assert advantages(trial, [100, 100], across, episode_gamma=0.5) == [0.5, 1, 4, 8]
     three = trial_of([[0], [0], [8]], [[0], [0], [0]], terminated=[False, False, True])
     assert advantages(three, [0, 0, 0], "elapsed", episode_gamma=0.5) == [8 / 4**2, 8 / 4, 8]
+
+
+@pytest.mark.parametrize("across", ["horizon", "elapsed", "none"])
+def test_without_bootstrapping_nothing_follows_a_time_limit_and_a_terminal_state_counts_as_ever(across: Any):
+    cut = trial_of([[0, 0], [0, 8]], ZEROS, terminated=[False, False])
+    over = trial_of([[0, 0], [0, 8]], ZEROS, terminated=[True, True])
+    plain = advantages(over, [0, 0], across)
+    assert advantages(cut, [100, 100], across, bootstrap_truncated=False) == plain
+    assert advantages(cut, [100, 100], across) != plain
+    assert advantages(over, [100, 100], across, bootstrap_truncated=False) == plain
+
+
+def test_undiscounted_returns_of_a_trial_are_the_sum_of_its_rewards():
+    trial = trial_of([[1, 2], [3, 4]], ZEROS, terminated=[False, False])
+    assert advantages(trial, [100, 100], "horizon", gamma=1.0, bootstrap_truncated=False) == [10, 9, 7, 4]
+
+
+def test_no_discount_and_a_future_without_end_are_refused_together():
+    with pytest.raises(ValidationError, match="bootstrap_truncated needs gamma below 1"):
+        RL2Config(name="rl2", gamma=1.0)
+    assert RL2Config(name="rl2", gamma=1.0, bootstrap_truncated=False).gamma == 1
 
 
 def test_padding_has_no_credit():

@@ -64,7 +64,7 @@ class PEARLConfig(AlgorithmConfig):
     next_observation: bool = Field(False, description="in the context, for tasks that differ in dynamics")
     lr: float = Field(3e-4, gt=0, description="Adam's learning rate")
     lr_schedule: Schedule = Field("constant", description="linear: falls to 0 at the end of the run")
-    gamma: float = Field(0.99, gt=0, le=1, description="discount per step")
+    gamma: float = Field(0.99, gt=0, lt=1, description="discount per step")
     target_rate: float = Field(0.005, gt=0, le=1, description="tau, of the target critics")
     reward_scale: float = Field(5.0, gt=0, description="s, factor of all rewards")
     temperature: float = Field(1.0, gt=0, description="alpha, of scaled rewards; the start where it is learned")

@@ -70,6 +70,11 @@ class RL2Config(AlgorithmConfig):
     bound_coef: float = Field(0.05, ge=0, description="weight of the squared excess of means over the action range")
     gamma: float = Field(0.97, gt=0, le=1, description="discount per step")
     gae_lambda: float = Field(0.9, ge=0, le=1, description="lambda of the advantages")
+    bootstrap_truncated: bool = Field(
+        True,
+        description="value the state where time ran out; false: nothing follows a trial's last step, as where the "
+        "number of steps is part of the problem",
+    )
     episode_credit: EpisodeCredit | None = Field(
         None,
         description="what an episode is credited with of the later ones of its trial. horizon: their returns, "
@@ -107,6 +112,11 @@ class RL2Config(AlgorithmConfig):
             raise ValueError(
                 f"episode_gamma ({self.episode_gamma}) does not apply to episode_credit none, nor to memory none; they "
                 "credit an episode with nothing of later ones; leave it out"
+            )
+        if self.bootstrap_truncated and self.gamma == 1:
+            raise ValueError(
+                "bootstrap_truncated needs gamma below 1: without a discount what follows has no finite value; set "
+                "bootstrap_truncated: false"
             )
         trials = self.tasks_per_iteration * self.num_streams
         if self.minibatches > trials:

@@ -12,7 +12,8 @@ long of at most H, followed by another episode of the trial:
     elapsed    g_t = gamma g_e, the same v_{t+1}
     none       A_{t+1} is left out; v_{t+1} is 0 after a terminal state, and of the last observation after a time limit
 
-g_e is `episode_gamma`. The trial's last step is as with `none`, whatever was chosen.
+g_e is `episode_gamma`. The trial's last step is as with `none`, whatever was chosen. Without `bootstrap_truncated` v_{t+1}
+is 0 after a time limit too: the length of the trial is then part of the problem.
 
 Why `horizon` is the default: it is the credit of the same trial with every episode filled up to H by steps that pay
 nothing. A robot that falls at step 10 loses what the other steps would have paid. With `elapsed` it loses next to
@@ -42,6 +43,7 @@ class Credit:
     episode_gamma: float
     gae_lambda: float
     horizon: int
+    bootstrap_truncated: bool = True
 
 
 def trial_advantages(
@@ -56,7 +58,8 @@ def trial_advantages(
     rows, ends = np.arange(len(s.mask))[:, None], s.lengths.cumsum(axis=1) - 1
     next_values = np.zeros_like(values)
     next_values[:, :-1] = values[:, 1:]
-    next_values[rows, ends] = np.where(is_cut[rows, ends], last_values * ~s.terminated, next_values[rows, ends])
+    bootstraps = credit.bootstrap_truncated & ~s.terminated
+    next_values[rows, ends] = np.where(is_cut[rows, ends], last_values * bootstraps, next_values[rows, ends])
     traces = np.where(is_cut, 0.0, discounts * credit.gae_lambda).astype(np.float32)
     deltas = (s.rewards + discounts.astype(np.float32) * next_values - values) * s.mask
     advantages = np.zeros_like(deltas)

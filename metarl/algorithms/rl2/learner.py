@@ -111,7 +111,7 @@ class RL2:
     @property
     def policy(self) -> RL2Policy:
         c = self.config
-        return RL2Policy(self.net, c.fine_tuning, c.gamma, c.gae_lambda)
+        return RL2Policy(self.net, c.fine_tuning, c.gamma, c.gae_lambda, c.bootstrap_truncated)
 
     def tasks(self, distribution: TaskDistribution, seed: int, iteration: int) -> tuple[Task, ...]:
         return distribution.sample("train", self.config.tasks_per_iteration, seeds.training_tasks(seed, iteration))
@@ -171,7 +171,7 @@ class RL2:
 
     def _credit(self, horizon: int) -> Credit:
         c = self.config
-        return Credit(c.credit_across, c.gamma, c.episode_gamma, c.gae_lambda, horizon)
+        return Credit(c.credit_across, c.gamma, c.episode_gamma, c.gae_lambda, horizon, c.bootstrap_truncated)
 
     def optimise(self, data: TrialTensors) -> list[dict[str, float]]:
         """`epochs` passes of PPO in minibatches of whole trials, in an order of this update's own; the metrics of each

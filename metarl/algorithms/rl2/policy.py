@@ -81,12 +81,13 @@ class RL2State:
 
 @dataclass(frozen=True)
 class RL2Policy:
-    """The AdaptivePolicy. `gamma` and `gae_lambda` are for fine-tuning."""
+    """The AdaptivePolicy. `gamma`, `gae_lambda` and `bootstrap_truncated` are for fine-tuning."""
 
     net: RecurrentPolicy
     fine_tuning: FineTuning | None
     gamma: float
     gae_lambda: float
+    bootstrap_truncated: bool
 
     def begin_trial(
         self,
@@ -205,7 +206,7 @@ class RL2Policy:
         K, net = state.shape[0], state.net
         weights = state.tuned or tuple(net_of(state.weights) for _ in range(K))
         mask, rewards = torch.from_numpy(episodes.mask).float(), torch.from_numpy(episodes.rewards)
-        bootstrap = torch.from_numpy(last_values * episodes.truncated)
+        bootstrap = torch.from_numpy(last_values * (episodes.truncated & self.bootstrap_truncated))
         values = torch.from_numpy(episodes.extras["value"])
         advantages = generalised_advantages(rewards, values, bootstrap, mask, self.gamma, self.gae_lambda)
         advantages = standardise(advantages, mask)
