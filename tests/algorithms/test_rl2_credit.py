@@ -31,7 +31,7 @@ def trial_of(rewards: list[list[float]], values: list[list[float]], terminated: 
     return Sequences.of([rounds])
 
 
-def both(s: Sequences, last_values: list[float], across: Any, **options: float) -> tuple[list[float], list[float]]:
+def both(s: Sequences, last_values: list[float], across: Any, **options: Any) -> tuple[list[float], list[float]]:
     """Advantages and targets."""
     settings: dict[str, Any] = {"gamma": 0.5, "episode_gamma": 1.0, "gae_lambda": 1.0, "horizon": HORIZON, **options}
     last = np.array([last_values], np.float32)
@@ -39,7 +39,7 @@ def both(s: Sequences, last_values: list[float], across: Any, **options: float) 
     return [round(float(x), 6) for x in advantages[0]], [round(float(x), 6) for x in targets[0]]
 
 
-def advantages(s: Sequences, last_values: list[float], across: Any, **options: float) -> list[float]:
+def advantages(s: Sequences, last_values: list[float], across: Any, **options: Any) -> list[float]:
     return both(s, last_values, across, **options)[0]
 
 
@@ -142,11 +142,11 @@ def test_episode_gamma_discounts_every_later_episode_once_more():
 @pytest.mark.parametrize("across", ["horizon", "elapsed", "none"])
 def test_without_bootstrapping_nothing_follows_a_time_limit_and_a_terminal_state_counts_as_ever(across: Any):
     cut = trial_of([[0, 0], [0, 8]], ZEROS, terminated=[False, False])
-    over = trial_of([[0, 0], [0, 8]], ZEROS, terminated=[True, True])
+    over = trial_of([[0, 0], [0, 8]], ZEROS, terminated=[False, True])
     plain = advantages(over, [0, 0], across)
     assert advantages(cut, [100, 100], across, bootstrap_truncated=False) == plain
     assert advantages(cut, [100, 100], across) != plain
-    assert advantages(over, [100, 100], across, bootstrap_truncated=False) == plain
+    assert advantages(over, [0, 100], across, bootstrap_truncated=False) == plain
 
 
 def test_undiscounted_returns_of_a_trial_are_the_sum_of_its_rewards():

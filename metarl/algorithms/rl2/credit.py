@@ -12,8 +12,8 @@ long of at most H, followed by another episode of the trial:
     elapsed    g_t = gamma g_e, the same v_{t+1}
     none       A_{t+1} is left out; v_{t+1} is 0 after a terminal state, and of the last observation after a time limit
 
-g_e is `episode_gamma`. The trial's last step is as with `none`, whatever was chosen. Without `bootstrap_truncated` v_{t+1}
-is 0 after a time limit too: the length of the trial is then part of the problem.
+g_e is `episode_gamma`. The trial's last step is as with `none`, whatever was chosen. Without `bootstrap_truncated`
+v_{t+1} is 0 after a time limit too: the length of the trial is then part of the problem.
 
 Why `horizon` is the default: it is the credit of the same trial with every episode filled up to H by steps that pay
 nothing. A robot that falls at step 10 loses what the other steps would have paid. With `elapsed` it loses next to
