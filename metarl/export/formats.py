@@ -1,4 +1,4 @@
-"""Graphs to ONNX files and torch programs, and functions that run what was written.
+"""Graphs to ONNX files and torch programs.
 
 onnx and onnxruntime come with the extra `export`; nothing here imports them before they are needed.
 """
@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from metarl.algorithms.graphs import Graph
 from metarl.errors import ExportError
+from metarl.export.runner import METADATA
 
 Format = Literal["onnx", "torch"]
-Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 OPSET = 20
-METADATA = "metarl"
 
 
 def require_packages(form: Format) -> None:
@@ -69,52 +67,6 @@ def write_graph(graph: Graph, path: Path, form: Format, metadata: str) -> None:
         remove_unused_nodes(exported.model)
     exported.model.metadata_props[METADATA] = metadata
     exported.save(path, external_data=False)
-
-
-def open_graph(path: Path, num_threads: int = 1) -> Call:
-    """A function from inputs to outputs by name, of a file that `write_graph` wrote."""
-    if path.suffix == SUFFIXES["onnx"]:
-        return _open_onnx(path, num_threads)
-    return _open_program(path)
-
-
-def _open_onnx(path: Path, num_threads: int) -> Call:
-    require_packages("onnx")
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = num_threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    wanted = {value.name for value in session.get_inputs()}
-
-    def call(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        values = session.run(names, {name: value for name, value in given.items() if name in wanted})
-        return dict(zip(names, values, strict=True))
-
-    return call
-
-
-def _open_program(path: Path) -> Call:
-    extra = {METADATA: ""}
-    with _quiet():
-        module = torch.export.load(path, extra_files=extra).module()
-    names = _ports_in(extra[METADATA], path.stem)
-
-    def call(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        with torch.no_grad():
-            values = module(*(torch.from_numpy(np.ascontiguousarray(given[name])) for name in names[0]))
-        return {name: value.numpy() for name, value in zip(names[1], values, strict=True)}
-
-    return call
-
-
-def _ports_in(metadata: str, graph: str) -> tuple[list[str], list[str]]:
-    """The names of inputs and outputs that a description gives of a graph, `policy` or `adapt`."""
-    import json
-
-    ports = json.loads(metadata)["graphs"][graph]
-    return [port["name"] for port in ports["inputs"]], [port["name"] for port in ports["outputs"]]
 
 
 def _dim(size: str) -> Any:

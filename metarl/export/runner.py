@@ -1,24 +1,55 @@
-"""The loop of a task around exported graphs: what a robot's own program does, here to compare and to measure.
+"""Runs an exported policy. Needs NumPy, and onnxruntime or torch for the graphs; nothing of metarl.
 
-Everything it needs is in policy.json and initial_state.npz. `examples/run_exported_policy.py` is the same without this
-package.
+    policy = load("exported")
+    policy.begin_task()                                   # forgets the task before
+    for each episode:
+        for each step:
+            action = policy.act(observation)              # in the robot's units
+            policy.observe(reward)
+        policy.end_episode(truncated, last_observation)   # adapts where a round ends with it
+
+Every export holds this file as run_policy.py, so that a robot runs what the export was checked with. What the arrays
+are for stands in policy.json.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metarl.export.formats import Call
+DESCRIPTION, INITIAL = "policy.json", "initial_state.npz"
+METADATA = "metarl"  # the key under which the graphs hold policy.json too
+
+Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+def load(folder: str | Path, num_threads: int = 1) -> Runner:
+    """The policy that was exported into `folder`. FileNotFoundError naming what is missing."""
+    folder = Path(folder)
+    if not (folder / DESCRIPTION).is_file():
+        raise FileNotFoundError(f"{folder} holds no exported policy: it has no {DESCRIPTION}")
+    told = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    calls = {}
+    for name in told["graphs"]:
+        files = [folder / f"{name}.onnx", folder / f"{name}.pt2"]
+        found = next((file for file in files if file.is_file()), None)
+        if found is None:
+            raise FileNotFoundError(f"{folder} lacks the graph {name} that its {DESCRIPTION} tells of")
+        calls[name] = _open_onnx(found, num_threads) if found.suffix == ".onnx" else _open_torch(found)
+    with np.load(folder / INITIAL) as arrays:
+        initial = dict(arrays)
+    return Runner(calls["policy"], calls.get("adapt"), told, initial)
 
 
 class Runner:
     """One robot on a policy's graphs. `description` is the content of policy.json, `initial` that of initial_state.npz.
 
-    begin_task -> [ (act -> observe) x T -> end_episode ] x any number of episodes, as for an agent. Observations are
-    flat.
+    begin_task -> [ (act -> observe) x T -> end_episode ] x any number of episodes. Observations are flat.
     """
 
     def __init__(
@@ -30,11 +61,14 @@ class Runner:
         self._silence = {name: np.zeros(port["shape"], port["dtype"]) for name, port in self.noises.items()}
         ports = description["graphs"].get("adapt", {"inputs": []})["inputs"]
         self._reads_all = "adapts" in [port["name"] for port in ports]  # also rounds that are not adapted to
-        self._rounds = description["rounds"]
+        self._obs_dim = int(description["observation"]["flat_size"])
+        self._rounds, self.horizon = description["rounds"], int(description["horizon"])
+        self._rng = np.random.default_rng()
         self.begin_task()
 
-    def begin_task(self) -> None:
-        """Forget the task before."""
+    def begin_task(self, seed: int | None = None) -> None:
+        """Forget the task before; `seed` makes the actions that are sampled repeat."""
+        self._rng = np.random.default_rng(seed)
         self.state = {f"state.{name}": value for name, value in self._initial.items()}
         self.round, self.episodes = 0, list[dict[str, np.ndarray]]()
         self._reward = np.zeros((1, 1), np.float32)
@@ -46,7 +80,7 @@ class Runner:
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether the plan has the most likely action here: then no noise is to be given."""
+        """Whether the plan takes the most likely action here, and samples none."""
         return bool(self._current["deterministic"])
 
     @property
@@ -55,10 +89,18 @@ class Runner:
         return current
 
     def act(self, observation: np.ndarray, noise: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """The action in the robot's units, [A] or a number; `noise` of the graph's noise inputs, by name."""
+        """The action in the robot's units, [A] or a number.
+
+        `noise`: values of the graph's noise inputs by name, zeros where they are left out; None: drawn here, where the
+        plan samples actions. ValueError where the observation has another size or is not finite.
+        """
         obs = np.asarray(observation, np.float32)[None]
+        if obs.shape != (1, self._obs_dim) or not np.isfinite(obs).all():
+            raise ValueError(f"an observation must be {self._obs_dim} finite numbers, got {observation!r}")
         given = {"observation": obs, "reward": self._reward, "first": self._first}
-        found = self._act({**given, **self._silence, **(noise or {}), **self.state})
+        if noise is None:
+            noise = {} if self.is_deterministic else self._drawn()
+        found = self._act({**given, **self._silence, **noise, **self.state})
         for name, value in found.items():
             if name.startswith("next."):
                 self.state["state" + name[4:]] = value
@@ -66,6 +108,15 @@ class Runner:
         self._first = np.zeros((1, 1), np.float32)
         action: np.ndarray = found["action"][0]
         return action
+
+    def _drawn(self) -> dict[str, np.ndarray]:
+        draw: dict[str, Callable[..., Any]] = {
+            "normal": self._rng.standard_normal,
+            "gumbel": lambda size: self._rng.gumbel(size=size),
+        }
+        return {
+            name: np.asarray(draw[port["draw"]](port["shape"]), port["dtype"]) for name, port in self.noises.items()
+        }
 
     @property
     def policy_action(self) -> np.ndarray:
@@ -90,7 +141,7 @@ class Runner:
 
     def _recorded(self, truncated: bool, last_observation: np.ndarray) -> dict[str, np.ndarray]:
         """The episode as the adaptation's inputs without their first axis, padded with zeros to the horizon."""
-        horizon, steps = self.description["horizon"], self._steps
+        horizon, steps = self.horizon, self._steps
 
         def padded(values: list[Any]) -> np.ndarray:
             array = np.stack(values)
@@ -107,3 +158,37 @@ class Runner:
 
     def _joined(self) -> dict[str, np.ndarray]:
         return {name: np.stack([episode[name] for episode in self.episodes]) for name in self.episodes[0]}
+
+
+def _open_onnx(path: Path, num_threads: int) -> Call:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = num_threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    wanted = {value.name for value in session.get_inputs()}
+
+    def call(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        values = session.run(names, {name: value for name, value in given.items() if name in wanted})
+        return dict(zip(names, values, strict=True))
+
+    return call
+
+
+def _open_torch(path: Path) -> Call:
+    import torch
+
+    extra = {METADATA: ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.export.load(path, extra_files=extra).module()
+    ports = json.loads(extra[METADATA])["graphs"][path.stem]
+    inputs, outputs = ([port["name"] for port in ports[kind]] for kind in ("inputs", "outputs"))
+
+    def call(given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            values = module(*(torch.from_numpy(np.ascontiguousarray(given[name])) for name in inputs))
+        return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+
+    return call

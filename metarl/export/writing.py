@@ -4,6 +4,7 @@ policy.onnx          acting, one step (policy.pt2 in the format torch)
 adapt.onnx           adaptation between episodes, where the algorithm has such
 policy.json          inputs, outputs, state, units, rounds, where it comes from; also inside the files above
 initial_state.npz    the state at a task's start
+run_policy.py        runs all that, without metarl: `metarl.export.runner`
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from metarl.agent.rounds import episodes_of
 from metarl.algorithms.base import Algorithm
 from metarl.algorithms.graphs import Graph, PolicyGraphs, Rounds
 from metarl.errors import ExportError
+from metarl.export import runner
 from metarl.export.check import STEPS, TOLERANCE, Comparison, compare
 from metarl.export.description import description
-from metarl.export.formats import SUFFIXES, Format, open_graph, require_packages, write_graph
-from metarl.export.runner import Runner
+from metarl.export.formats import SUFFIXES, Format, require_packages, write_graph
+from metarl.export.runner import DESCRIPTION, INITIAL, Runner
 from metarl.export.units import in_robot_units
 from metarl.runs.build import TrainedRun
 from metarl.runs.files import write_text
 
-DESCRIPTION, INITIAL = "policy.json", "initial_state.npz"
+PROGRAM = "run_policy.py"
 
 
 @dataclass(frozen=True)
@@ -108,18 +110,13 @@ def _write(
         write_graph(graph, folder / f"{name}{SUFFIXES[form]}", form, text)
     np.savez(folder / INITIAL, **{name: np.asarray(value) for name, value in initial.items()})  # type: ignore[arg-type]
     write_text(folder / DESCRIPTION, text + "\n")
-    return (*(f"{name}{SUFFIXES[form]}" for name in graphs), DESCRIPTION, INITIAL)
+    write_text(folder / PROGRAM, Path(runner.__file__).read_text(encoding="utf-8"))
+    return (*(f"{name}{SUFFIXES[form]}" for name in graphs), DESCRIPTION, INITIAL, PROGRAM)
 
 
 def load_runner(folder: Path) -> Runner:
     """The policy that was exported into `folder`, on one thread. ExportError where there is none."""
-    if not (folder / DESCRIPTION).is_file():
-        raise ExportError(f"{folder} holds no exported policy: it has no {DESCRIPTION}")
-    told = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    calls = {path.stem: open_graph(path) for suffix in SUFFIXES.values() for path in sorted(folder.glob(f"*{suffix}"))}
-    missing = set(told["graphs"]) - set(calls)
-    if missing:
-        raise ExportError(f"{folder} lacks the graph {', '.join(sorted(missing))} that its {DESCRIPTION} tells of")
-    with np.load(folder / INITIAL) as arrays:
-        initial = dict(arrays)
-    return Runner(calls["policy"], calls.get("adapt"), told, initial)
+    try:
+        return runner.load(folder)
+    except FileNotFoundError as error:
+        raise ExportError(str(error)) from error

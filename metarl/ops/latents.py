@@ -27,8 +27,8 @@ def gather_evidence(
     precisions may differ by orders of magnitude."""
     mask = torch.ones_like(mu[..., 0]) if mask is None else mask
     precision = mask[..., None] / var
-    sums = (terms.sum(-2, dtype=torch.float64).to(mu.dtype) for terms in (precision, mu * precision))
-    return Evidence(*sums, mask.sum(-1, keepdim=True))
+    total, weighted = (terms.sum(-2, dtype=torch.float64).to(mu.dtype) for terms in (precision, mu * precision))
+    return Evidence(total, weighted, mask.sum(-1, keepdim=True))
 
 
 def posterior(evidence: Evidence, most: int) -> tuple[Float[Tensor, "*batch Z"], Float[Tensor, "*batch Z"]]:

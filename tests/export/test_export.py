@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +86,8 @@ def test_the_graphs_of_every_algorithm_act_and_adapt_as_the_agent_does(variant, 
     ]
     adapt_ports = [{"name": port.name} for port in (parts.adapt.inputs if parts.adapt else ())]
     graphs = {"policy": {"inputs": ports}, "adapt": {"inputs": adapt_ports}}
-    told = {"graphs": graphs, "rounds": rounds_of(agent), "horizon": 7}
+    observation = {"flat_size": spaces.obs_dim}
+    told = {"graphs": graphs, "rounds": rounds_of(agent), "horizon": 7, "observation": observation}
     runner = Runner(in_torch(act), in_torch(parts.adapt) if parts.adapt else None, told, parts.initial)
     found = compare(agent, runner, distribution, steps=100)
     assert found.steps >= 100
@@ -126,7 +128,7 @@ def test_an_onnx_export_tells_inside_and_outside_what_it_needs(tmp_path: Path) -
 def test_a_torch_export_acts_as_the_agent_does_and_is_read_without_the_algorithm(tmp_path: Path) -> None:
     run = load_run(EXPERIMENTS / "pretrained" / "sparse_point_rl2")
     exported = export_run(run, tmp_path, "torch", steps=100)
-    assert exported.files == ("policy.pt2", "policy.json", "initial_state.npz")
+    assert exported.files == ("policy.pt2", "policy.json", "initial_state.npz", "run_policy.py")
     assert load_runner(tmp_path).act(np.zeros(2)).shape == (2,)
 
 
@@ -157,6 +159,32 @@ def test_a_plan_with_rounds_of_several_sizes_has_no_single_graph() -> None:
     agent.plan = replace(agent.plan, rounds=(first, replace(first, support_streams=3), last))
     with pytest.raises(ExportError, match=r"rounds of \[2, 3\] episodes"):
         graphs_of(trained.algorithm, agent)
+
+
+def test_the_program_in_the_folder_samples_where_the_plan_does_and_repeats_with_a_seed(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    export_run(load_run(EXPERIMENTS / "pretrained" / "half_cheetah_dir_promp"), tmp_path, steps=1)
+    spec = importlib.util.spec_from_file_location("run_policy", tmp_path / "run_policy.py")
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+    policy = program.load(tmp_path)
+    obs = np.linspace(-1, 1, 17)
+
+    def actions(seed: int | None) -> np.ndarray:
+        policy.begin_task(seed)
+        assert not policy.is_deterministic  # support episodes of a gradient step are sampled
+        return np.stack([policy.act(obs) for _ in range(3)])
+
+    np.testing.assert_array_equal(actions(1), actions(1))
+    assert not np.array_equal(actions(1), actions(2))
+    assert not np.array_equal(actions(None), actions(None))
+    for wrong in (np.zeros(16), np.full(17, np.nan)):
+        with pytest.raises(ValueError, match="an observation must be 17 finite numbers"):
+            policy.act(wrong)
+    with pytest.raises(FileNotFoundError, match=r"it has no policy\.json"):
+        program.load(tmp_path / "elsewhere")
 
 
 def test_a_folder_without_an_export_is_named(tmp_path: Path) -> None:
