@@ -23,6 +23,7 @@ import jinja2
 import numpy as np
 
 from metarl.evaluation import aggregate
+from metarl.evaluation.statistics import seed_ci95
 
 HERE = Path(__file__).parent
 PAGE = HERE / "RESULTS.md"
@@ -168,6 +169,25 @@ def improvement(names: Sequence[str], on: Sequence[str]) -> float:
     return float(aggregate.probability_of_improvement(matrix(names), matrix(on)))
 
 
+def regret_over_seeds(names: Sequence[str]) -> dict[str, Any]:
+    """Of several trainings judged on the same bandits: `mean`, `ci95` over seeds, single `values`, and the mean
+    difference to the tuned UCB1's regret there, `less_than_ucb`."""
+    results = [kept(name).result for name in names]
+    assert len({(r["seed"], r["num_tasks"], r["tuned_c"]) for r in results}) == 1, f"{names}: judged on other bandits"
+    ucb = results[0]["regret"][f"UCB1, c = {results[0]['tuned_c']:g}"]["mean"]
+    values = [result["regret"]["run: rl2"]["mean"] for result in results]
+    less = [value - ucb for value in values]
+    return {
+        **_mean_over_seeds(values),
+        "values": values,
+        "less_than_ucb": _mean_over_seeds(less),
+    }
+
+
+def _mean_over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    return {"mean": float(np.mean(values)), "ci95": seed_ci95(values)}
+
+
 def row(*cells: object) -> str:
     """A row of a Markdown table."""
     return f"| {' | '.join(map(str, cells))} |"
@@ -188,6 +208,7 @@ CALLED: tuple[Callable[..., Any], ...] = (
     share_of_expert,
     over_seeds,
     improvement,
+    regret_over_seeds,
     row,
 )
 
@@ -206,6 +227,7 @@ def environment() -> jinja2.Environment:
         autoescape=False,
     )
     found.globals.update({function.__name__: function for function in CALLED})
+    found.filters["number"] = number
     return found
 
 
