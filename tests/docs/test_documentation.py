@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import gymnasium
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
+import metarl as metarl_api
 from metarl.cli.app import app
+from metarl.tasks import TaskDistribution
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -45,6 +49,72 @@ def _is_there(module: str) -> bool:
 def test_the_python_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     names: dict[str, object] = {}
+    for code in blocks(DOCS / page, "python"):
+        exec(compile(code, page, "exec"), names)
+
+
+def test_the_python_of_deployment_trains_judges_and_acts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As printed, but for a quickstart of one small iteration, in this process."""
+    monkeypatch.chdir(tmp_path)
+    small = {
+        "task_distribution.options.horizon": 10,
+        "algorithm.tasks_per_iteration": 2,
+        "algorithm.num_streams": 2,
+        "training.iterations": 1,
+        "training.tasks_per_unit": 2,
+        "evaluation.num_tasks": 2,
+    }
+    load_config, train = metarl_api.load_config, metarl_api.train
+    monkeypatch.setattr(metarl_api, "load_config", lambda name, given: load_config(name, {**given, **small}))
+    monkeypatch.setattr(metarl_api, "train", lambda config, run_dir: train(config, run_dir=run_dir, local=True))
+    names: dict[str, Any] = {}
+    first, second = blocks(DOCS / "deployment.md", "python")
+    exec(compile(first, "deployment.md", "exec"), names)
+    assert names["result"].iteration == 1
+    env = names["env"]
+
+    class Robot:
+        def reset(self) -> Any:
+            return env.reset(seed=1)
+
+        def step(self, action: Any) -> Any:
+            return env.step(action)[:4]
+
+    exec(compile(second, "deployment.md", "exec"), {**names, "robot": Robot()})
+
+
+def test_what_the_readme_shows_of_a_robot_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its class, its configuration, and its agent; the model is Gymnasium's hopper."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "my_tasks", raising=False)
+    robot, agent = blocks(ROOT / "README.md", "python")
+    (configuration,) = blocks(ROOT / "README.md", "yaml")
+    Path("my_tasks.py").write_text(robot)
+    Path("my_robot.yaml").write_text(configuration)
+    model = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "hopper.xml"
+    Path("my_robot.xml").write_text(model.read_text())
+    small = ["algorithm.tasks_per_iteration=2", "algorithm.num_streams=2", "training.iterations=1"]
+    metarl("train", "my_robot.yaml", "--local", *small, "evaluation.num_tasks=2")
+    observation = metarl_api.make_env("runs/my_robot", seed=0).reset(seed=0)[0]
+    exec(
+        compile(agent, "README.md", "exec"),
+        {"observation": observation, "reward": 1.0, "terminated": False, "truncated": False},
+    )
+    sys.modules.pop("my_tasks", None)
+
+
+def test_the_variation_in_yaml_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (text,) = blocks(DOCS / "task-distributions.md", "yaml")
+    Path("hopper.yaml").write_text(text)
+    assert "failed" not in metarl("tasks", "check", "hopper.yaml")
+
+
+@pytest.mark.parametrize("page", ["algorithms.md", "task-distributions.md"])
+def test_sketches_are_python(page: str) -> None:
+    """Classes with parts left out."""
+    names: dict[str, Any] = {"TaskDistribution": TaskDistribution, "gymnasium": gymnasium, "np": np}
     for code in blocks(DOCS / page, "python"):
         exec(compile(code, page, "exec"), names)
 
