@@ -55,11 +55,13 @@ def baselines(
         is_run = "://" in name or (Path(name) / "config.yaml").is_file()
         own = name if is_run else f"runs/{Path(name).stem}"
         folder = Path(expanded(out) if out else f"runs/{Path(own).name}-baselines")
-        again = ["metarl", "baselines", run, *given, "--out", str(folder), *where(local, address)]
+        again = ["metarl", "baselines", run, *given, "--out", str(folder), "--split", split, *where(local, address)]
+        for option, value in (("--tasks", tasks), ("--seed", seed)):
+            again += [option, str(value)] if value is not None else []
 
-        def train(config: RunConfig, path: str, console_title: str) -> None:
+        def train(config: RunConfig, path: str, label: str) -> None:
             console = result_console()
-            console.print(f"{console_title}: {path}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"{label}: {path}", markup=False, highlight=False, soft_wrap=True)
             train_and_tell(locally(config) if local else config, path, address, True, None, console, shlex.join(again))
 
         if not is_run:

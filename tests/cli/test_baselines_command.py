@@ -84,7 +84,7 @@ def test_an_interrupted_baseline_continues_with_the_command_that_is_printed(
     monkeypatch.setattr(LocalExecutor, "collect", interrupting)
     stopped = baselines(config)
     assert stopped.exit_code == 128 + signal.SIGTERM
-    assert "metarl baselines small.yaml --out runs/small-baselines --local" in stopped.stderr
+    assert "metarl baselines small.yaml --out runs/small-baselines --split test --local" in stopped.stderr
     assert 0 < env_steps("runs/small-baselines/task_blind") < env_steps("runs/small")
     assert not Path("runs/small-baselines/oracle").exists()
     assert baselines(config, "--out", "runs/small-baselines").exit_code == 0
