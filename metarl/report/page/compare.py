@@ -16,6 +16,11 @@ from metarl.report.page.figures import SIZE, Picture, draw_over_time, picture
 from metarl.report.style import CATEGORIES, GREY, INK, add_legend, new_figure, plain
 from metarl.report.table import headline, interval, number
 
+_ABOUT_INTERVALS = (
+    "Intervals resample the tasks; differences are paired per task. Each policy is of one training: another seed may "
+    "rank them otherwise."
+)
+
 
 def kind_of(evaluation: Evaluation) -> str:
     """What a run is in a comparison."""
@@ -47,7 +52,7 @@ def comparison_table(comparison: Comparison) -> Table:
     ]
     if comparison.gap is not None:
         lines += gap_lines(comparison.gap)
-    shown.caption = Text("\n".join([*lines, "Intervals resample the tasks; differences are paired per task."]))
+    shown.caption = Text("\n".join([*lines, _ABOUT_INTERVALS]))
     return shown
 
 
@@ -58,8 +63,8 @@ def gap_lines(gap: Gap) -> list[str]:
         return [f"Knowing the task is worth {worth} ({gap.oracle} against {gap.task_blind}): there is no gap to close"]
     lines = [f"Knowing the task is worth {worth} ({gap.oracle} against {gap.task_blind}). Of that, recovered by"]
     for name, share in gap.recovered.items():
-        low, high = share.ci95
-        lines.append(f"  {name}: {share.mean:.0%} [{low:.0%}, {high:.0%}]")
+        mean, low, high = (f"{round(100 * value)}%" for value in (share.mean, *share.ci95))
+        lines.append(f"  {name}: {mean} [{low}, {high}]")
     return lines
 
 
