@@ -170,7 +170,7 @@ def improvement(names: Sequence[str], on: Sequence[str]) -> float:
 
 
 def regret_over_seeds(names: Sequence[str]) -> dict[str, Any]:
-    """Of several trainings judged on the same bandits: `mean`, `ci95` over seeds, single `values`, and the mean
+    """Of several trainings judged on the same bandits: `mean`, `ci95` over seeds, the `single` ones, and the mean
     difference to the tuned UCB1's regret there, `less_than_ucb`."""
     results = [kept(name).result for name in names]
     assert len({(r["seed"], r["num_tasks"], r["tuned_c"]) for r in results}) == 1, f"{names}: judged on other bandits"
@@ -179,7 +179,7 @@ def regret_over_seeds(names: Sequence[str]) -> dict[str, Any]:
     less = [value - ucb for value in values]
     return {
         **_mean_over_seeds(values),
-        "values": values,
+        "single": values,
         "less_than_ucb": _mean_over_seeds(less),
     }
 
