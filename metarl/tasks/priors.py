@@ -116,7 +116,8 @@ class Choice:
         return self.values[int(rng.integers(len(self.values)))]
 
     def contains(self, value: Value) -> bool:
-        return any(np.shape(value) == np.shape(v) and np.allclose(value, v, atol=_TOLERANCE) for v in self.values)
+        alike = [v for v in self.values if np.shape(v) == np.shape(value)]
+        return bool(np.isclose(alike, value, atol=_TOLERANCE).reshape(len(alike), -1).all(axis=1).any()) if alike else False
 
     def __str__(self) -> str:
         return "{" + ", ".join(f"{v:g}" if isinstance(v, (int, float)) else str(v) for v in self.values) + "}"
