@@ -6,20 +6,24 @@
 For every test task: `--support` episodes that the policy adapts to, then `--episodes` that are judged, each from what
 the policy knew after adapting. A judged episode ends with its first success. Every test goal comes up once, unless
 `--tasks` says less. Benchmark, goals and horizon are the run's, unless stated.
+
+There is one copy of each test environment. With several (Meta-World's default is 20 in all) its evaluation counts those
+episodes that end first, and with them rather the successful ones.
 """
 
 import argparse
 import copy
+from pathlib import Path
 
 import metaworld
 import numpy as np
-from metaworld.evaluation import Timestep, metalearning_evaluation
 from metarl_envs.meta_world_names import BENCHMARKS, NUM_GOALS
+from metaworld.evaluation import Timestep, metalearning_evaluation
 
 import metarl
 from metarl.runs.build import load_run
 
-EXTRAS = 6  # what Meta-World's recurrent_info_in_obs appends: the action before (4), its reward, whether it was the last
+EXTRAS = 6  # appended by Meta-World's recurrent_info_in_obs: the action before (4), its reward, whether it was the last
 
 
 class MetaWorldAgent:
@@ -67,7 +71,7 @@ class MetaWorldAgent:
 
 def evaluate(options: argparse.Namespace) -> tuple[float, float, dict[str, float]]:
     """Mean success rate, mean return of an episode, and the success rate of every test environment."""
-    run = load_run(options.run)
+    run = load_run(Path(options.run))
     own = run.distribution
     benchmark = options.benchmark or getattr(own, "benchmark", None)
     env = options.env or getattr(own, "env", None)

@@ -255,9 +255,7 @@ class TaskDistribution(ABC):
                     seen.add(drawn)
                     yield self._of_values([values[d] for values, d in zip(options, drawn, strict=True)])
 
-    def _dealt_test_tasks(
-        self, options: list[tuple[Value, ...]], n: int, rng: np.random.Generator
-    ) -> tuple[Task, ...]:
+    def _dealt_test_tasks(self, options: list[tuple[Value, ...]], n: int, rng: np.random.Generator) -> tuple[Task, ...]:
         """Round after round of what the test priors hold and the training range does not."""
         tasks = [self._of_values(values) for values in itertools.product(*options)]
         held_out = [task for task in tasks if "test" in self.split_of(task)]

@@ -117,7 +117,10 @@ class Choice:
 
     def contains(self, value: Value) -> bool:
         alike = [v for v in self.values if np.shape(v) == np.shape(value)]
-        return bool(np.isclose(alike, value, atol=_TOLERANCE).reshape(len(alike), -1).all(axis=1).any()) if alike else False
+        if not alike:
+            return False
+        same = np.isclose(value, alike, atol=_TOLERANCE)
+        return bool(same.reshape(len(alike), -1).all(axis=1).any())
 
     def __str__(self) -> str:
         return "{" + ", ".join(f"{v:g}" if isinstance(v, (int, float)) else str(v) for v in self.values) + "}"
