@@ -172,8 +172,8 @@ class TaskDistribution(ABC):
         options = self._options()
         return None if options is None else tuple(self._of_values(values) for values in itertools.product(*options))
 
-    def _options(self) -> list[tuple[Value, ...]] | None:
-        options = [parameter.prior.options for parameter in self.parameters]
+    def _options(self, split: Split = "train") -> list[tuple[Value, ...]] | None:
+        options = [parameter.prior_of(split).options for parameter in self.parameters]
         return None if any(o is None for o in options) else [o for o in options if o is not None]
 
     def _of_values(self, values: Sequence[Value]) -> Task:
@@ -213,7 +213,8 @@ class TaskDistribution(ABC):
 
         Continuous families are split by a hash of the values: a quarter of the space is test (none of it where a
         parameter has a `test` prior), an eighth validation, so no seed can ever draw a training task as a test or
-        validation task. Finite families are dealt out in shuffled rounds, so that every task comes up equally often.
+        validation task. Finite families are dealt out in shuffled rounds, so that every task comes up equally often;
+        so are the test tasks of `test` priors where there are finitely many.
         """
         if split not in SPLITS:
             raise TaskError(f"unknown split {split!r}; allowed: {', '.join(SPLITS)}")
@@ -228,9 +229,12 @@ class TaskDistribution(ABC):
             raise TaskError(f"{self.name}: the number of tasks must be at least 1, got {n}")
         path = [seed] if isinstance(seed, int) else list(seed)
         rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([SPLITS.index(split), *path])))
-        options = self._options()
-        if options is not None and split != "ood" and self.splits_coincide:
-            return tuple(itertools.islice(self._dealt(options, n, rng), n))
+        options = self._options(split)
+        if options is not None and split != "ood":
+            if split != "test" or self.splits_coincide:
+                return tuple(itertools.islice(self._dealt(options, n, rng), n))
+            if math.prod(len(values) for values in options) <= _MAX_PERMUTED:
+                return self._dealt_test_tasks(options, n, rng)
         return tuple(self._draw(split, rng) for _ in range(n))
 
     def _dealt(self, options: list[tuple[Value, ...]], n: int, rng: np.random.Generator) -> Iterator[Task]:
@@ -251,12 +255,24 @@ class TaskDistribution(ABC):
                     seen.add(drawn)
                     yield self._of_values([values[d] for values, d in zip(options, drawn, strict=True)])
 
+    def _dealt_test_tasks(self, options: list[tuple[Value, ...]], n: int, rng: np.random.Generator) -> tuple[Task, ...]:
+        """Round after round of what the test priors hold and the training range does not."""
+        tasks = [self._of_values(values) for values in itertools.product(*options)]
+        held_out = [task for task in tasks if "test" in self.split_of(task)]
+        if not held_out:
+            raise self._empty("test")
+        order = np.concatenate([rng.permutation(len(held_out)) for _ in range(-(-n // len(held_out)))])
+        return tuple(held_out[index] for index in order[:n].tolist())
+
     def _draw(self, split: Split, rng: np.random.Generator) -> Task:
         for _ in range(_MAX_REJECTIONS):
             task = Task.of(self.name, {p.name: p.prior_of(split).sample(rng) for p in self.parameters})
             if split in self.split_of(task):
                 return task
-        raise TaskError(f"{self.name}: the {split} split is empty: its priors lie inside another split's range")
+        raise self._empty(split)
+
+    def _empty(self, split: Split) -> TaskError:
+        return TaskError(f"{self.name}: the {split} split is empty: its priors lie inside another split's range")
 
 
 def without_validation(distribution: TaskDistribution) -> TaskDistribution:

@@ -116,7 +116,11 @@ class Choice:
         return self.values[int(rng.integers(len(self.values)))]
 
     def contains(self, value: Value) -> bool:
-        return any(np.shape(value) == np.shape(v) and np.allclose(value, v, atol=_TOLERANCE) for v in self.values)
+        alike = [v for v in self.values if np.shape(v) == np.shape(value)]
+        if not alike:
+            return False
+        same = np.isclose(value, alike, atol=_TOLERANCE)
+        return bool(same.reshape(len(alike), -1).all(axis=1).any())
 
     def __str__(self) -> str:
         return "{" + ", ".join(f"{v:g}" if isinstance(v, (int, float)) else str(v) for v in self.values) + "}"

@@ -145,6 +145,17 @@ def test_finite_families_deal_their_tasks_out_equally_and_say_that_splits_coinci
     assert {held_out.count(task) for task in held_out} == {2}
 
 
+def test_finite_test_priors_are_dealt_out_in_rounds_but_for_what_is_trained_on() -> None:
+    line = Line(Parameter("x", Choice((0.0, 1.0)), test=Choice((1.0, 2.0, 3.0))))
+    held_out = line.sample("test", 6, seed=0)
+    assert {task["x"]: held_out.count(task) for task in held_out} == {2.0: 3, 3.0: 3}
+    assert line.sample("test", 3, seed=0) == held_out[:3]
+    train = line.sample("train", 6, seed=0)
+    assert {task["x"]: train.count(task) for task in train} == {0.0: 3, 1.0: 3}
+    with pytest.raises(TaskError, match="the test split is empty"):
+        Line(Parameter("x", Choice((0.0, 1.0)), test=Choice((1.0,)))).sample("test", 1, seed=0)
+
+
 def test_an_unknown_split_is_refused_with_the_allowed_ones() -> None:
     with pytest.raises(TaskError, match="allowed: train, test, ood, validation"):
         Line().sample("held_out", 1, seed=0)  # type: ignore[arg-type]
