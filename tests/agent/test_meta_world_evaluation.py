@@ -81,7 +81,8 @@ def test_every_judged_episode_begins_with_what_was_known_after_adapting(run: Pat
     for _ in range(2):
         agent.reset(one)
         episodes.append([agent.eval_action(obs[t]) for t in (2, 3)])
-    np.testing.assert_array_equal(*episodes)
+    first, second = episodes
+    np.testing.assert_array_equal(first, second)
     assert not np.array_equal(episodes[0][0], _first_action_of_another_trial(run, script, obs[2]))
 
 

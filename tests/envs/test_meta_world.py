@@ -86,7 +86,7 @@ def test_no_test_task_of_a_benchmark_is_drawn_in_training(benchmark: str) -> Non
 
 def test_ml1_trains_on_fifty_goals_and_is_tested_on_fifty_others() -> None:
     family = MetaWorld(env="push-v3")
-    drawn, held_out = ({task["goal"] for task in family.sample(split, 50, 3)} for split in ("train", "test"))  # type: ignore[arg-type]
+    drawn, held_out = ({task["goal"] for task in family.sample(split, 50, 3)} for split in ("train", "test"))
     assert (drawn, held_out) == (set(range(50)), set(range(50, 100)))
 
 
