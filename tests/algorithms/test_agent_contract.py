@@ -104,7 +104,7 @@ def test_a_policy_describes_what_it_has_inferred_for_every_robot(name: str) -> N
     for agent in (one, three):
         agent.begin_task()
     assert one.belief.keys() == three.belief.keys()
-    assert bool(one.belief) == ("memoryless" not in name)
+    assert bool(one.belief) == (name != "robust")
     for key, value in one.belief.items():
         assert three.belief[key].shape == (3, *value.shape)
 

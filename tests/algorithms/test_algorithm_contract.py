@@ -40,7 +40,6 @@ SMALL: dict[str, dict[str, Any]] = {  # keys that make an algorithm fast; one th
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "rl2 lstm": {"core": {"name": "lstm", "hidden_dim": 8}},
-    "rl2 memoryless": {"memory": "none"},
     "pearl recurrent": {"encoder": {"name": "recurrent", "hidden_dim": 8}, "contrastive": {}},
     "maml dice": {"inner_objective": "dice", "inner_steps": 2},
 }

@@ -23,6 +23,7 @@ EXPECTED: dict[str, tuple[str, dict[str, Any]]] = {
     "reptile": ("maml", {"variant": "maml", "outer.name": "reptile"}),
     "e_maml": ("maml", {"exploration_coef": 1.0, "inner_objective": "plain", "outer.name": "pg"}),
     "rl2": ("rl2", {"memory": "trial"}),
+    "robust": ("rl2", {"memory": "none"}),
     "pearl": ("pearl", {"latent_dim": 5}),
 }
 
