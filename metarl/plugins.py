@@ -149,7 +149,8 @@ def _import(target: str, kind: str, error: type[MetarlError]) -> object:
             "among the installed packages"
         ) from missing
     except (Exception, SystemExit) as raised:
-        raise error(f"cannot import {module_name!r} of {target!r}: {describe(raised)}") from raised
+        hint = _renderer_hint(raised)
+        raise error(f"cannot import {module_name!r} of {target!r}: {describe(raised)}{hint}") from raised
     with plugin_errors(f"{kind} {target!r}: looking up {attribute!r}", error):
         try:
             found: object = reduce(getattr, attribute.split("."), module)
@@ -158,6 +159,18 @@ def _import(target: str, kind: str, error: type[MetarlError]) -> object:
             there = ", ".join(nearest(attribute, names) or names) or "none"
             raise error(f"{module_name!r} has no {attribute!r}; classes there: {there}") from missing_name
     return found
+
+
+def _renderer_hint(error: BaseException) -> str:
+    """What to do where MuJoCo cannot be imported, because the renderer that MUJOCO_GL names is not installed."""
+    backend = os.environ.get("MUJOCO_GL")
+    files = [Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__)]
+    if not backend or not any("mujoco" in parts or "OpenGL" in parts for parts in files):
+        return ""
+    return (
+        f". MUJOCO_GL = {backend!r} names a renderer: install it (Debian and Ubuntu: libegl1 with libgl1-mesa-dri, or "
+        "libosmesa6), or set MUJOCO_GL to egl or osmesa, whichever is there"
+    )
 
 
 def _is_file(filename: str | None) -> bool:
