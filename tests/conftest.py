@@ -21,6 +21,7 @@ from tests.guess import PLAN, Guess, GuessPolicy, weights  # noqa: E402  (after 
 _WITH_RAY = ("cluster", "distributed", "test_plugin.py", "test_promises.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that start Ray run one after the other, in one of the processes of `pytest -n`."""
     here = Path(__file__).parent

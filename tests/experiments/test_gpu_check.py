@@ -19,6 +19,7 @@ from gpu_checks import install
 
 ROOT = Path(__file__).parents[2]
 LEARNERS = ("MAML, ppo", "MAML, trpo", "RL2", "RL2, transformer", "PEARL")
+pytestmark = pytest.mark.xdist_group("rehearsal")  # one for all tests
 PARTS = ("machine", "tests", "equality", "resume", "speed", "training", "memory", "synchronisations")
 
 
