@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _PLATFORM = Path(__file__).resolve().parent
 _PATHS = sysconfig.get_paths()
 _STANDARD_LIBRARY = tuple(Path(_PATHS[key]).resolve() for key in ("stdlib", "platstdlib"))
+RENDERER_PACKAGES = "Debian and Ubuntu: libegl1 with libgl1-mesa-dri, or libosmesa6"
 _INSTALLED = ("site-packages", "dist-packages")
 
 
@@ -168,8 +169,8 @@ def _renderer_hint(error: BaseException) -> str:
     if not backend or not any("mujoco" in parts or "OpenGL" in parts for parts in files):
         return ""
     return (
-        f". MUJOCO_GL = {backend!r} names a renderer: install it (Debian and Ubuntu: libegl1 with libgl1-mesa-dri, or "
-        "libosmesa6), or set MUJOCO_GL to egl or osmesa, whichever is there"
+        f". MUJOCO_GL = {backend!r} names a renderer: install it ({RENDERER_PACKAGES}), or set MUJOCO_GL to egl or "
+        "osmesa, whichever is there"
     )
 
 

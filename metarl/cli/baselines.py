@@ -7,6 +7,7 @@ with the run's policy without context, and the task-blind one after gradient ste
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,17 +72,19 @@ def baselines(
             baselines_of(config, 1)  # what can have none is refused before it is trained
             require_writable(folder)
             train(config, own, "adaptive")
-        trained = _load(own, given if is_run else [])
+        changes = given if is_run else []  # of a configuration they are in the run itself
+        trained = _load(own, changes)
         env_steps = int(trained.checkpoint.meta["env_steps"])
         wanted = baselines_of(trained.config, env_steps)
         require_writable(folder)
-        entries = {"adaptive": Entry(own, tuple(given if is_run else ()))}
+        entries = {"adaptive": Entry(own, tuple(changes))}
         for label, config in wanted.items():
             path = folder / label
             if _env_steps_of(path) < env_steps:
                 train(config, str(path), label)
             entries[label] = Entry(str(path))
-        show(judged(entries | _variants(trained, entries), which, tasks, seed, local, address), folder)
+        entries |= _variants(trained, wanted, entries)
+        show(judged(entries, which, tasks, seed, local, address), folder)
 
 
 def _load(run: str, overrides: list[str]) -> TrainedRun:
@@ -102,7 +105,7 @@ def _env_steps_of(run: Path) -> int:
         return 0
 
 
-def _variants(trained: TrainedRun, entries: dict[str, Entry]) -> dict[str, Entry]:
+def _variants(trained: TrainedRun, wanted: Mapping[str, RunConfig], entries: Mapping[str, Entry]) -> dict[str, Entry]:
     """Policies that need no training of their own: the run's without context, the task-blind one fine-tuned."""
     from dataclasses import replace
 
@@ -116,6 +119,6 @@ def _variants(trained: TrainedRun, entries: dict[str, Entry]) -> dict[str, Entry
         found["adaptive, blank context"] = Entry(own.run, (*own.overrides, "evaluation.context=blank"))
     except ConfigError:
         pass  # an algorithm without such a context
-    if "fine_tuning" in type(_load(blind.run, []).config.algorithm).model_fields:
+    if "fine_tuning" in type(wanted[TASK_BLIND].algorithm).model_fields:
         found["task_blind, fine-tuned"] = Entry(blind.run, ("algorithm.fine_tuning={}",))
     return found

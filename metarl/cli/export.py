@@ -33,7 +33,7 @@ def export(
     The export is compared with the agent on held-out tasks, and refused where an action differs by more than 1e-5.
     """
     with exit_codes():
-        from metarl.export.formats import SUFFIXES
+        from metarl.export.runner import SUFFIXES
         from metarl.export.writing import export_run
         from metarl.runs.build import load_run
         from metarl.runs.remote import reading_copy

@@ -10,16 +10,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from metarl.algorithms.graphs import Graph
 from metarl.errors import ExportError
-from metarl.export.runner import METADATA
+from metarl.export.runner import METADATA, Format
 
-Format = Literal["onnx", "torch"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 OPSET = 20
 
 

@@ -18,11 +18,13 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 DESCRIPTION, INITIAL = "policy.json", "initial_state.npz"
+Format = Literal["onnx", "torch"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 METADATA = "metarl"  # the key under which the graphs hold policy.json too
 
 Call = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
@@ -36,11 +38,11 @@ def load(folder: str | Path, num_threads: int = 1) -> Runner:
     told = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
     calls = {}
     for name in told["graphs"]:
-        files = [folder / f"{name}.onnx", folder / f"{name}.pt2"]
+        files = [folder / f"{name}{suffix}" for suffix in SUFFIXES.values()]
         found = next((file for file in files if file.is_file()), None)
         if found is None:
             raise FileNotFoundError(f"{folder} lacks the graph {name} that its {DESCRIPTION} tells of")
-        calls[name] = _open_onnx(found, num_threads) if found.suffix == ".onnx" else _open_torch(found)
+        calls[name] = _open_onnx(found, num_threads) if found.suffix == SUFFIXES["onnx"] else _open_torch(found)
     with np.load(folder / INITIAL) as arrays:
         initial = dict(arrays)
     return Runner(calls["policy"], calls.get("adapt"), told, initial)

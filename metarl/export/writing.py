@@ -26,8 +26,8 @@ from metarl.errors import ExportError
 from metarl.export import runner
 from metarl.export.check import STEPS, TOLERANCE, Comparison, compare
 from metarl.export.description import description
-from metarl.export.formats import SUFFIXES, Format, require_packages, write_graph
-from metarl.export.runner import DESCRIPTION, INITIAL, Runner
+from metarl.export.formats import require_packages, write_graph
+from metarl.export.runner import DESCRIPTION, INITIAL, SUFFIXES, Format, Runner
 from metarl.export.units import in_robot_units
 from metarl.runs.build import TrainedRun
 from metarl.runs.files import write_text
@@ -120,3 +120,5 @@ def load_runner(folder: Path) -> Runner:
         return runner.load(folder)
     except FileNotFoundError as error:
         raise ExportError(str(error)) from error
+    except ImportError as error:
+        raise ExportError(f"{folder} needs {error.name}, which is not installed: pip install metarl[export]") from error

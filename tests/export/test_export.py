@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,14 @@ def test_the_program_in_the_folder_samples_where_the_plan_does_and_repeats_with_
 
 def test_a_folder_without_an_export_is_named(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"no exported policy: it has no policy\.json"):
+        load_runner(tmp_path)
+
+
+def test_a_runtime_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    export_run(load_run(EXPERIMENTS / "pretrained" / "sparse_point_rl2"), tmp_path, steps=1)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ExportError, match=r"needs onnxruntime, which is not installed: pip install metarl\[export\]"):
         load_runner(tmp_path)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,3 +106,13 @@ def test_a_failed_check_ends_with_exit_code_2(folder: Path) -> None:
     result = CliRunner().invoke(app, ["tasks", "check", "robot:D"])
     assert result.exit_code == 2
     assert "`make` returned NoneType (is `return` missing?)" in result.output
+
+
+def test_a_renderer_that_mujoco_cannot_take_is_named_with_what_to_install() -> None:
+    """MuJoCo itself cannot be imported then."""
+    words = [sys.executable, "-m", "metarl", "tasks", "show", "HalfCheetahDir"]
+    environment = {**os.environ, "MUJOCO_GL": "nonsense"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "MUJOCO_GL = 'nonsense' names a renderer: install it" in done.stderr
+    assert "set MUJOCO_GL to egl or osmesa" in done.stderr

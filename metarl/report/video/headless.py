@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from metarl.errors import ConfigError
+from metarl.plugins import RENDERER_PACKAGES
 
 _BACKENDS = ("egl", "osmesa")  # a GPU's or Mesa's; Mesa's in memory
 _PROBE = (
@@ -40,5 +41,5 @@ def choose_opengl(is_working: Callable[[str], bool] = works) -> str | None:
             return backend
     raise ConfigError(
         "MuJoCo cannot render here: there is no screen (DISPLAY is not set), and neither EGL nor OSMesa works. Install "
-        "one of them (Debian and Ubuntu: libegl1 with libgl1-mesa-dri, or libosmesa6), or set MUJOCO_GL"
+        f"one of them ({RENDERER_PACKAGES}), or set MUJOCO_GL"
     )
