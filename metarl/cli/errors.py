@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -61,13 +62,18 @@ def exit_codes() -> Iterator[None]:
 
 @contextmanager
 def quick_exit() -> Iterator[None]:
-    """Where a Ray that has died cannot be shut down, the process ends without the interpreter's own shutdown."""
+    """A process that used Ray ends without the interpreter's own shutdown, which a Ray that has died would block.
+
+    Functions registered with atexit run, except where a call into Ray never returned.
+    """
     try:
         yield
     except SystemExit as error:
         cluster = sys.modules.get("metarl.distributed.cluster")  # not imported by commands that need no Ray
-        if cluster is None or not cluster.has_hung():
+        if cluster is None or not cluster.has_connected():
             raise
+        if not cluster.has_hung():
+            atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()

@@ -23,7 +23,7 @@ from metarl.errors import ConfigError, Terminated
 _log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT_S = 5.0
 _SHUTDOWN_S, _DEAD_SHUTDOWN_S = 20.0, 2.0
-_hung = threading.Event()
+_connected, _hung = threading.Event(), threading.Event()
 
 
 @contextmanager
@@ -45,6 +45,7 @@ def connect(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
         return
     with _sigterm_exits():
         try:
+            _connected.set()
             if address is None:
                 _start_embedded(num_cpus)
             else:
@@ -115,8 +116,14 @@ def _require_answer(address: str, source: str) -> None:
             raise ConfigError(f"no Ray cluster answers at {address!r}: what listens there is no Ray head") from error
 
 
+def has_connected() -> bool:
+    """Whether this process has used Ray, whose C++ destructors wait a minute for a cluster that is gone, and then exit
+    with 1."""
+    return _connected.is_set()
+
+
 def has_hung() -> bool:
-    """Whether threads are left in Ray's C++ code that do not return: the interpreter's own end would then crash."""
+    """Whether threads are left in Ray's C++ code that do not return."""
     return _hung.is_set()
 
 

@@ -69,6 +69,30 @@ def test_overrides_of_an_evaluation_are_noted_and_it_stands_beside_the_plain_one
     assert "unknown key" in error_of(metarl_("evaluate", "runs/small", "algorithm.contxt=blank", "--local"), 2)
 
 
+AFTER_RAY = """
+import atexit, os, sys
+from metarl.cli.errors import quick_exit
+from metarl.distributed import cluster
+
+class Blocks:  # as Ray's destructors do where its cluster is gone
+    def __del__(self, end=os._exit):
+        end(1)
+
+kept = Blocks()
+atexit.register(print, "atexit")
+if sys.argv[1] == "connected":
+    cluster._connected.set()
+with quick_exit():
+    sys.exit(143)
+"""
+
+
+@pytest.mark.parametrize(("ray", "code"), [("connected", 143), ("unused", 1)])
+def test_destructors_of_a_ray_that_has_died_cannot_change_the_exit_code(ray: str, code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", AFTER_RAY, ray], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "atexit\n"), done.stderr
+
+
 def test_train_then_evaluate(config: str) -> None:
     result = metarl_("train", config, "--local", "seed=4")
     assert result.exit_code == 0, result.output
