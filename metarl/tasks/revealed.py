@@ -14,13 +14,16 @@ prior, so that training tasks fill about [-1, 1]; out-of-distribution tasks may 
     any other            its finite options as for Choice, else the range of 1000 draws
 
 Angles are values like any other: 0 and 2 pi lie at opposite ends.
+
+Where a value changes at a step of the episode, the column of `NAME.at_step` tells whether it has: -1 before, 1 from the
+observation whose action it holds for. A value that is redrawn at random is told as the task has it, not as it is now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -28,6 +31,7 @@ from gymnasium.spaces.utils import flatten, flatten_space
 
 from metarl.errors import TaskError
 from metarl.tasks.batch import TaskBatch
+from metarl.tasks.changes import AT_STEP
 from metarl.tasks.distribution import Anchors, TaskDistribution
 from metarl.tasks.priors import LogUniform, Mixture, Prior, ends_of
 from metarl.tasks.task import Split, Task, Value
@@ -57,8 +61,15 @@ class RevealedTask(TaskDistribution):
             scaled.append(scale(values.reshape(len(tasks), -1)))
         return np.concatenate(scaled, axis=1)
 
+    def clock(self, tasks: Sequence[Task]) -> Clock:
+        """The columns of these tasks in the course of an episode."""
+        sizes = [np.size(tasks[0][parameter.name]) for parameter in self.parameters]
+        changes = [i for i, parameter in enumerate(self.parameters) if parameter.name.endswith(AT_STEP)]
+        steps = [[float(np.asarray(task[self.parameters[i].name])) for i in changes] for task in tasks]
+        return Clock(self.columns(tasks), [sum(sizes[:i]) for i in changes], np.array(steps))
+
     def make(self, task: Task, **kwargs: Any) -> gymnasium.Env:
-        return RevealedEnv(self.inner.make(task, **kwargs), task, self.columns([task])[0])
+        return RevealedEnv(self.inner.make(task, **kwargs), task, self.clock([task]))
 
     def make_batch(self, tasks: Sequence[Task]) -> TaskBatch:
         return RevealedBatch(self.inner.make_batch(tasks), self)
@@ -101,19 +112,47 @@ class RevealedTask(TaskDistribution):
         return self.inner.sample(split, n, seed)
 
 
+class Clock:
+    """The columns of n tasks as their episodes go on. `changes`: those of steps at which a value changes."""
+
+    def __init__(self, columns: np.ndarray, changes: Sequence[int], steps: np.ndarray):
+        self._columns, self._changes, self._steps = columns, list(changes), steps
+        self._elapsed = np.zeros(len(columns))
+
+    @property
+    def num_columns(self) -> int:
+        return int(self._columns.shape[1])
+
+    def reset(self, rows: np.ndarray) -> np.ndarray:
+        """[n, P] where the rows of a mask [n] begin an episode."""
+        self._elapsed[rows] = 0
+        return self._now()
+
+    def advance(self, rows: np.ndarray) -> np.ndarray:
+        """[n, P] after a step of the rows of a mask [n]; the others' episodes have ended."""
+        self._elapsed[rows] += 1
+        return self._now()
+
+    def _now(self) -> np.ndarray:
+        if self._changes:
+            self._columns[:, self._changes] = np.where(self._elapsed[:, None] >= self._steps, 1.0, -1.0)
+        return self._columns
+
+
 class RevealedBatch(TaskBatch):
     """The inner batch, native as it is; the columns are made when tasks are set and joined on at every step."""
 
     def __init__(self, inner: TaskBatch, family: RevealedTask):
         self._inner, self._family = inner, family
         self._show(inner.tasks)
-        space = _widened(inner.single_observation_space, self._columns.shape[1])
+        space = _widened(inner.single_observation_space, self._clock.num_columns)
         self._set_spaces(space, inner.single_action_space, inner.num_envs)
         self.metadata = inner.metadata
 
     def _show(self, tasks: Sequence[Task]) -> None:
         self.tasks = tuple(tasks)
-        self._columns = self._family.columns(self.tasks)
+        self._clock = self._family.clock(self.tasks)
+        self._has_ended = np.zeros(len(self.tasks), dtype=bool)
 
     @property
     def action_spaces(self) -> tuple[gymnasium.Space, ...]:
@@ -127,11 +166,15 @@ class RevealedBatch(TaskBatch):
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         obs, info = self._inner.reset(seed=seed, options=options)
-        return np.concatenate((obs, self._columns), axis=1), info
+        begins = self._reset_mask(options, self.num_envs)
+        self._has_ended[begins] = False
+        return np.concatenate((obs, self._clock.reset(begins)), axis=1), info
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        obs, *rest = self._inner.step(actions)
-        return np.concatenate((obs, self._columns), axis=1), *rest
+        obs, rewards, terminated, truncated, info = self._inner.step(actions)
+        columns = self._clock.advance(~self._has_ended)
+        self._has_ended = terminated | truncated
+        return np.concatenate((obs, columns), axis=1), rewards, terminated, truncated, info
 
     def render_frame(self, index: int = 0) -> np.ndarray | None:
         return self._inner.render_frame(index)
@@ -140,17 +183,28 @@ class RevealedBatch(TaskBatch):
         self._inner.close_extras(**kwargs)
 
 
-class RevealedEnv(gymnasium.ObservationWrapper):
+class RevealedEnv(gymnasium.Wrapper[np.ndarray, Any, Any, Any]):
     """One environment; its observation flattened, float64, then the columns."""
 
-    def __init__(self, env: gymnasium.Env, task: Task, columns: np.ndarray):
+    def __init__(self, env: gymnasium.Env, task: Task, clock: Clock):
         super().__init__(env)
-        self.task, self._columns = task, columns
-        self.observation_space = _widened(flatten_space(env.observation_space), len(columns))
+        self.task, self._clock = task, clock
+        self.observation_space = _widened(flatten_space(env.observation_space), clock.num_columns)
 
-    def observation(self, observation: Any) -> np.ndarray:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._joined(observation, self._clock.reset(np.ones(1, bool))), info
+
+    def step(self, action: Any) -> tuple[np.ndarray, SupportsFloat, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        observed = self._joined(observation, self._clock.advance(np.ones(1, bool)))
+        return observed, reward, terminated, truncated, info
+
+    def _joined(self, observation: Any, columns: np.ndarray) -> np.ndarray:
         flat = np.asarray(flatten(self.env.observation_space, observation), dtype=np.float64)
-        return np.concatenate((flat, self._columns))
+        return np.concatenate((flat, columns[0]))
 
 
 def _widened(space: gymnasium.Space, num_columns: int) -> gymnasium.spaces.Box:

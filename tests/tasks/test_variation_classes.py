@@ -75,3 +75,17 @@ def test_the_step_of_a_change_is_part_of_the_task_and_can_be_revealed() -> None:
     told = RevealedTask(family)
     assert told.change_step(task) == task["dead_motor.at_step"]
     assert told.make_batch([task]).reset(seed=0)[0].shape == (1, 17 + 4)
+
+
+def test_an_oracle_is_told_when_the_change_has_happened() -> None:
+    family = RevealedTask(Worn())
+    early, late = (
+        family.task(velocity=1.0, action_delay=0.0, dead_motor=1.0, **{"dead_motor.at_step": step})
+        for step in (2.0, 4.5)
+    )
+    batch, env, actions = family.make_batch([early, late]), family.make(late), np.zeros((2, 6), np.float32)
+    told = [batch.reset(seed=0)[0][:, -1], *(batch.step(actions)[0][:, -1] for _ in range(6))]
+    assert np.stack(told).T.tolist() == [[-1, -1, 1, 1, 1, 1, 1], [-1, -1, -1, -1, -1, 1, 1]]
+    alone = [env.reset(seed=0)[0][-1], *(env.step(actions[0])[0][-1] for _ in range(6))]
+    assert alone == [row[1] for row in told]
+    assert batch.reset(options={"reset_mask": [False, True]})[0][:, -1].tolist() == [1, -1]
