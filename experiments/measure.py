@@ -4,9 +4,10 @@
     python experiments/measure.py NAME [NAME ...]                               the same commands again
 
 Commands run one after the other in the repository's root; the last one's result is kept: of `metarl evaluate` the
-evaluation, of a script the JSON in the last line that it prints, or the file that this line names. `--run RUN` keeps
-what a training run did as well: its evaluations on the way, its steps and its time. With each result stand its
-commands, the commit, the processor, and how many processes wanted to run at the time (the load average).
+evaluation, of `metarl compare` and `metarl baselines` with --out the comparison, of a script the JSON in the last line
+that it prints, or the file that this line names. `--run RUN` keeps what a training run did as well: its evaluations on
+the way, its steps and its time. With each result stand its commands, the commit, the processor, and how many processes
+wanted to run at the time (the load average).
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ def last_result(command: str) -> Any:
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run([*arguments, "--out", folder], cwd=ROOT, check=True)
             return compact(json.loads((Path(folder) / "evaluation.json").read_text()))
+    if {"compare", "baselines"} & set(arguments[:4]):
+        subprocess.run(arguments, cwd=ROOT, check=True)
+        file = ROOT / arguments[arguments.index("--out") + 1] / "comparison.json"
+        comparison: dict[str, Any] = json.loads(file.read_text())
+        return comparison | {"evaluations": {name: compact(e) for name, e in comparison["evaluations"].items()}}
     done = subprocess.run(arguments, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     line = done.stdout.strip().splitlines()[-1]
     print(done.stdout, end="")

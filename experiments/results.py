@@ -184,6 +184,26 @@ def regret_over_seeds(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def compared_over_seeds(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of comparisons of several trainings, by policy: `returns` and `recovered`, each with `mean`, `ci95` over seeds
+    and the `single` values, and `changes`, what a change in mid-episode did, per seed.
+
+    recovered: the share of the gap between `task_blind` and `oracle`, of each seed by itself.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    comparisons = [kept(name).result["evaluations"] for name in names]
+    for policy in comparisons[0]:
+        last = [evaluations[policy]["rounds"][-1]["mean"] for evaluations in comparisons]
+        ends = [[e[end]["rounds"][-1]["mean"] for e in comparisons] for end in ("task_blind", "oracle")]
+        shares = [(value - low) / (high - low) for value, low, high in zip(last, *ends, strict=True)]
+        found[policy] = {
+            "returns": {**_mean_over_seeds(last), "single": last},
+            "recovered": {**_mean_over_seeds(shares), "single": shares},
+            "changes": [evaluations[policy].get("change") for evaluations in comparisons],
+        }
+    return found
+
+
 def _mean_over_seeds(values: Sequence[float]) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "ci95": seed_ci95(values)}
 
@@ -209,6 +229,7 @@ CALLED: tuple[Callable[..., Any], ...] = (
     over_seeds,
     improvement,
     regret_over_seeds,
+    compared_over_seeds,
     row,
 )
 

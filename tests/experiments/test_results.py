@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
@@ -92,6 +93,35 @@ def test_a_figure_without_a_file_is_an_error() -> None:
         results.kept("nothing")
     with pytest.raises(UndefinedError):
         results.environment().from_string("{{ kept('half_cheetah_vel_rl2').result.nothing + 1 }}").render()
+
+
+def comparison(**means: float) -> dict[str, Any]:
+    scores = {name: {"rounds": [{"mean": 0.0}, {"mean": mean}], "per_task": []} for name, mean in means.items()}
+    return {"evaluations": scores, "pairs": []}
+
+
+def test_the_share_of_the_gap_is_each_seeds_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "a": comparison(oracle=10.0, adaptive=8.0, task_blind=0.0),
+        "b": comparison(oracle=30.0, adaptive=20.0, task_blind=10.0),
+    }
+    monkeypatch.setattr(results, "kept", lambda name: results.Kept(name, {"result": files[name]}))
+    found = results.compared_over_seeds(["a", "b"])
+    assert found["adaptive"]["recovered"]["single"] == [0.8, 0.5]
+    assert found["adaptive"]["returns"]["mean"] == 14.0
+    assert found["oracle"]["recovered"]["single"] == [1.0, 1.0]
+
+
+def test_of_a_comparison_the_file_in_its_folder_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "ROOT", tmp_path)
+
+    def run(arguments: list[str], **_: object) -> None:
+        assert arguments[1:4] == ["-m", "metarl", "compare"]
+        (tmp_path / "vs").mkdir()
+        (tmp_path / "vs" / "comparison.json").write_text(json.dumps(comparison(oracle=1.0)))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert measure.last_result("metarl compare a b --out vs") == comparison(oracle=1.0)
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
