@@ -154,14 +154,27 @@ def matrix(names: Sequence[str]) -> np.ndarray:
     results = [kept(name).result for name in names]
     tasks = {(r["distribution"]["name"], r["split"], r["seed"], r["num_tasks"]) for r in results}
     assert len(tasks) == 1, f"{names}: evaluated on different tasks: {tasks}"
-    return np.array([result["last_returns"] for result in results])
+    return np.array([r.get("last_returns") or [task["returns"][-1] for task in r["per_task"]] for r in results])
 
 
 def over_seeds(names: Sequence[str]) -> dict[str, Any]:
-    """Mean and interquartile mean over seeds and tasks, with the 95 % interval of the mean (`crossed_ci95`)."""
+    """Mean and interquartile mean over seeds and tasks, with the 95 % interval of the mean (`crossed_ci95`): over other
+    tasks too, unless these are all that there are."""
     scores = matrix(names)
     mean, iqm = float(aggregate.mean(scores)), float(aggregate.iqm(scores))
-    return {"mean": mean, "iqm": iqm, "ci95": aggregate.crossed_ci95(aggregate.mean, scores)}
+    are_drawn = not kept(names[0]).result["splits_coincide"]
+    ci95 = aggregate.crossed_ci95(aggregate.mean, scores, tasks_are_drawn=are_drawn)
+    return {"mean": mean, "iqm": iqm, "ci95": ci95}
+
+
+def mean_of(names: Sequence[str], part: str, key: str) -> float:
+    """The mean over results of one of their figures, as `run` and `env_steps`."""
+    return float(np.mean([getattr(kept(name), part)[key] for name in names]))
+
+
+def single_of(names: Sequence[str]) -> str:
+    """The last round's mean of each result."""
+    return ", ".join(number(kept(name).last["mean"]) for name in names)
 
 
 def improvement(names: Sequence[str], on: Sequence[str]) -> float:
@@ -227,6 +240,8 @@ CALLED: tuple[Callable[..., Any], ...] = (
     millions,
     share_of_expert,
     over_seeds,
+    mean_of,
+    single_of,
     improvement,
     regret_over_seeds,
     compared_over_seeds,
