@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from metarl.runs.build import TrainedRun
     from metarl.tasks import Split, Task
 
-VIEWS = {"episodes": "all", "before-after": "ends", "grid": "last"}
+ROUNDS = {"episodes": "all", "before-after": "ends", "grid": "last"}
+VIEWS = (*ROUNDS, "ablation")
 
 
 def record(
@@ -35,7 +36,11 @@ def record(
     split: Annotated[str | None, typer.Option(help="tasks of test, validation, train or ood [default: test]")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="tasks drawn [default: 1; of a grid: 6]")] = None,
     view: Annotated[
-        str, typer.Option(help="of a trial the `episodes` side by side; the `before-after`; of tasks a `grid`")
+        str,
+        typer.Option(
+            help="of a trial the `episodes` side by side; the `before-after`; of tasks a `grid`; `ablation`: the last "
+            "episode beside that of the policy whose memory or context stays blank"
+        ),
     ] = "episodes",
     every: Annotated[int | None, typer.Option(min=1, help="steps between pictures [default: at most 120 each]")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds of a trial [default: the run's]")] = None,
@@ -106,11 +111,14 @@ def film_into(
 ) -> None:
     """Film the tasks and write the video, into TensorBoard too where `board` is a folder."""
     from metarl.report.video.files import add_to_tensorboard, require_format, write_video
-    from metarl.report.video.film import film
+    from metarl.report.video.film import film, film_ablation
     from metarl.report.video.panels import pictures
 
     require_format(target)
-    filmed = film(trained, tasks, split, VIEWS[view], every)
+    if view == "ablation":
+        filmed = film_ablation(trained, tasks, split, every)
+    else:
+        filmed = film(trained, tasks, split, ROUNDS[view], every)
     iteration = trained.checkpoint.iteration
     algorithm = trained.config.algorithm.name  # type: ignore[attr-defined]
     which = "chosen" if is_chosen else split

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ from typer.testing import CliRunner
 from metarl.cli.app import app
 from metarl.errors import ConfigError, EnvironmentFault
 from metarl.report.video.files import add_to_tensorboard, write_video
-from metarl.report.video.film import Belief, Clip, Film, film
+from metarl.report.video.film import Belief, Clip, Film, film, film_ablation
 from metarl.report.video.headless import choose_opengl, works
 from metarl.report.video.panels import pictures
 from metarl.rollout import seeds
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.types import Unit
+from metarl.rollout.types import Context, Unit
 from metarl.runs.build import TrainedRun, load_run
 from metarl.tasks import Choice, InDisc, LogUniform, Mixture, Parameter, Prior, Task, TaskDistribution, Uniform
 from metarl.tasks.middle import middle
@@ -52,6 +53,18 @@ def test_a_film_shows_the_trial_that_an_evaluation_of_the_same_tasks_judges(trai
         for clip, episodes in zip(row, (trial.rounds[0], trial.rounds[-1]), strict=True):
             np.testing.assert_array_equal(clip.rewards, episodes.rewards[k, 0, : clip.length])
             assert clip.task == tasks[k]
+
+
+def test_an_ablation_shows_the_same_task_with_its_context_and_without(trained: TrainedRun) -> None:
+    tasks = trained.distribution.sample("test", 3, 5)
+    shown = film_ablation(trained, tasks, "test", every=20)
+    contexts: tuple[Context, ...] = ("own", "blank")
+    for column, context in enumerate(contexts):
+        alone = film(trained, tasks, "test", "last", every=20, context=context)
+        for k, row in enumerate(alone.rows):
+            np.testing.assert_array_equal(shown.rows[k][column].rewards, row[0].rewards)
+    own, blank = (sum(float(row[i].rewards.sum()) for row in shown.rows) for i in (0, 1))
+    assert own > blank + 10
 
 
 def test_pictures_are_taken_every_few_steps_and_at_the_start(trained: TrainedRun) -> None:
@@ -179,6 +192,18 @@ def test_the_picture_changes_with_the_steps() -> None:
     assert all(not np.array_equal(one, next_one) for one, next_one in itertools.pairwise(drawn[:5]))
 
 
+def test_the_step_at_which_the_task_changes_is_marked() -> None:
+    plain = clip("a", 20, 5)
+    marks = []
+    for step in (None, 9.5):
+        shown = Film(((replace(plain, change_step=step),),), 1, 20.0, "between", "test")
+        picture = next(iter(pictures(shown, "title"))).astype(int)
+        is_red = (picture[..., 0] > 180) & (picture[..., 2] < 60)
+        marks.append(np.flatnonzero(is_red[-60:].sum(axis=0) > 30))  # columns of the chart of rewards
+    assert marks[0].size == 0
+    np.testing.assert_allclose(marks[1], 8 + 1 + 10 / 19 * 317, atol=1)
+
+
 # --- files -------------------------------------------------------------------------------------------
 
 FRAMES = [np.full((16, 32, 3), level, np.uint8) for level in (0, 120, 240)]
@@ -257,7 +282,7 @@ def choose_opengl_here() -> bool:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--view", "sideways"], "--view sideways: allowed: episodes, before-after, grid"),
+        (["--view", "sideways"], "--view sideways: allowed: episodes, before-after, grid, ablation"),
         (["--task", "goal=[0,0]", "--split", "ood"], "--task and --split exclude each other"),
         (["--out", "x.png"], "a video's name ends with one of .mp4, .gif"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from metarl.errors import ConfigError
 from metarl.report.labels import round_name
 from metarl.rollout import seeds
 from metarl.rollout.collect import collect_trials
-from metarl.rollout.types import Adapts, Round, TrialPlan
+from metarl.rollout.types import Adapts, Context, Round, TrialPlan
 from metarl.rollout.worker import GuardedBatch, environment_faults, single_threaded
 from metarl.runs.build import TrainedRun
 from metarl.tasks import Split, Task
@@ -43,6 +43,7 @@ class Clip:
     rewards: np.ndarray  # [length]
     observations: np.ndarray  # [length, O]
     belief: Belief | None
+    change_step: float | None = None  # of a task that changes in mid-episode
 
     @property
     def length(self) -> int:
@@ -71,16 +72,22 @@ class Film:
 
 
 def film(
-    trained: TrainedRun, tasks: Sequence[Task], split: Split, rounds: str = "all", every: int | None = None
+    trained: TrainedRun,
+    tasks: Sequence[Task],
+    split: Split,
+    rounds: str = "all",
+    every: int | None = None,
+    context: Context | None = None,
 ) -> Film:
     """Film a trial on each task, with the seed and the plan of the run's evaluations.
 
     rounds: "all", "ends" (the first and the last) or "last". every: steps between pictures; None: as many as leave 120
-    pictures of an episode.
+    pictures of an episode. context: what the policy infers the task from; None: as the run's evaluations.
 
     Raises what collecting raises: EnvironmentFault naming the task, ConfigError of the algorithm's plan.
     """
     distribution, settings = trained.distribution, trained.config.evaluation.settings
+    settings = replace(settings, context=context or settings.context)
     plan = trained.algorithm.evaluation_plan(distribution.horizon, settings)
     filmed = _filmed_rounds(rounds, len(plan.rounds))
     every = every or max(1, math.ceil(plan.horizon / _LONGEST))
@@ -96,8 +103,25 @@ def film(
             )
     finally:
         batch.close()
-    rows = tuple(tuple(_clip(camera, trial, plan, task, k, r) for r in filmed) for k, task in enumerate(tasks))
+    changes = [distribution.change_step(task) for task in tasks]
+    rows = tuple(
+        tuple(replace(_clip(camera, trial, plan, task, k, r), change_step=changes[k]) for r in filmed)
+        for k, task in enumerate(tasks)
+    )
     return Film(rows, every, float(batch.metadata.get("render_fps", 20)), plan.adapts, split)
+
+
+def film_ablation(trained: TrainedRun, tasks: Sequence[Task], split: Split, every: int | None = None) -> Film:
+    """The last episode of each task beside that of the same policy whose context stays blank.
+
+    Raises what `film` raises; ConfigError where the algorithm has no context that can be blank.
+    """
+    own, blank = (film(trained, tasks, split, "last", every, context) for context in ("own", "blank"))
+    rows = tuple(
+        (replace(adapts, name="adapts"), replace(other, name="context kept blank"))
+        for (adapts,), (other,) in zip(own.rows, blank.rows, strict=True)
+    )
+    return replace(own, rows=rows)
 
 
 def _filmed_rounds(rounds: str, num_rounds: int) -> tuple[int, ...]:

@@ -114,7 +114,8 @@ def _draw_rewards(
     """Reward of every step so far; all panels share both axes."""
     left, top = corner
     low, high = scale
-    _text(pen, (left, top), f"reward per step, {number(low)} to {number(high)}", 10, GREY, WIDTH)
+    change = "" if clip.change_step is None else f"; the task changes at step {math.ceil(clip.change_step)}"
+    _text(pen, (left, top), f"reward per step, {number(low)} to {number(high)}{change}", 10, GREY, WIDTH)
     top += _CAPTION
 
     def height(value: float) -> float:
@@ -124,6 +125,9 @@ def _draw_rewards(
     if low < 0 < high:
         pen.line([(left, height(0)), (left + WIDTH - 1, height(0))], fill=_GRID)
     width = max(steps - 1, 1)
+    if clip.change_step is not None and math.ceil(clip.change_step) < steps:
+        x = left + 1 + math.ceil(clip.change_step) / width * (WIDTH - 3)
+        pen.line([(x, top), (x, top + _REWARD_HEIGHT - 1)], fill=VERMILLION)
     points = [(left + 1 + t / width * (WIDTH - 3), height(float(r))) for t, r in enumerate(clip.rewards[:done])]
     if len(points) > 1:
         pen.line(points, fill=BLUE, width=2, joint="curve")
