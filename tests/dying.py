@@ -22,10 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from metarl import files
 from metarl.config import load_config
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
-from metarl.runs import directory, files, records
+from metarl.runs import directory, records
 from metarl.training.loop import train
 
 Mode = Literal["killed", "power", "full"]

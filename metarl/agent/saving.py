@@ -24,8 +24,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from metarl.errors import AgentError
+from metarl.files import naming, sync_folder
 from metarl.rollout.types import Weights
-from metarl.runs.files import naming, sync_folder
 
 FORMAT = 1
 _KEY = "metarl.agent"

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 ROUNDS = {"episodes": "all", "before-after": "ends", "grid": "last"}
 VIEWS = (*ROUNDS, "ablation")
+View = Annotated[
+    str,
+    typer.Option(
+        help="of a trial the `episodes` side by side; the `before-after`; of tasks a `grid`; `ablation`: the last "
+        "episode beside that of the policy whose memory or context stays blank"
+    ),
+]
 
 
 def record(
@@ -35,13 +42,7 @@ def record(
     ] = None,
     split: Annotated[str | None, typer.Option(help="tasks of test, validation, train or ood [default: test]")] = None,
     tasks: Annotated[int | None, typer.Option(min=1, help="tasks drawn [default: 1; of a grid: 6]")] = None,
-    view: Annotated[
-        str,
-        typer.Option(
-            help="of a trial the `episodes` side by side; the `before-after`; of tasks a `grid`; `ablation`: the last "
-            "episode beside that of the policy whose memory or context stays blank"
-        ),
-    ] = "episodes",
+    view: View = "episodes",
     every: Annotated[int | None, typer.Option(min=1, help="steps between pictures [default: at most 120 each]")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="rounds of a trial [default: the run's]")] = None,
     checkpoint: Annotated[int | None, typer.Option(min=0, help="its iteration [default: the newest]")] = None,

@@ -21,9 +21,9 @@ from jaxtyping import Bool, Float
 from metarl.errors import ConfigError, MetarlError
 from metarl.evaluation.by_task import FEW_TASKS, ByTask, Estimate
 from metarl.evaluation.change import ChangeScore, change_score
-from metarl.evaluation.files import write_json
 from metarl.evaluation.measures import Measures, measure
 from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, iqm, mean
+from metarl.files import write_json
 from metarl.rollout import seeds
 from metarl.rollout.executor import Executor
 from metarl.rollout.types import Adapts, TrialPlan, Unit, Weights

@@ -19,8 +19,8 @@ import numpy as np
 
 from metarl.errors import ConfigError, MetarlError, TaskError
 from metarl.evaluation.evaluate import evaluation_units
-from metarl.evaluation.files import write_json
 from metarl.evaluation.statistics import Interval, seed_ci95
+from metarl.files import write_json
 from metarl.rollout.executor import Executor
 from metarl.rollout.types import TrialPlan, Weights
 from metarl.tasks import InDisc, Mixture, OnSphere, Parameter, Prior, Task, TaskDistribution, Uniform

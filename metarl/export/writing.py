@@ -29,8 +29,8 @@ from metarl.export.description import description
 from metarl.export.formats import require_packages, write_graph
 from metarl.export.runner import DESCRIPTION, INITIAL, SUFFIXES, Format, Runner
 from metarl.export.units import in_robot_units
+from metarl.files import write_text
 from metarl.runs.build import TrainedRun
-from metarl.runs.files import write_text
 
 PROGRAM = "run_policy.py"
 

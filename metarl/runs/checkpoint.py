@@ -29,7 +29,7 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
 from metarl.errors import CheckpointError
-from metarl.runs.files import naming, sync_folder, write_new
+from metarl.files import naming, sync_folder, write_new
 
 _FORMAT = 1
 _STATE, _META, _MANIFEST = "state.safetensors", "meta.json", "manifest.json"

@@ -29,10 +29,10 @@ import torch
 
 from metarl.config import RunConfig, differences, load_stored_config, to_yaml
 from metarl.errors import ConfigError
+from metarl.files import write_text
 from metarl.kernels.processor import processor_description
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import Checkpoint
-from metarl.runs.files import write_text
 from metarl.runs.records import METRICS, Record, RecordWriter, open_records, read_records
 
 _LONGEST_NAME = 120  # of folders; file systems allow 255 bytes

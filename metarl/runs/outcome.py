@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.config import RunConfig
-from metarl.runs.directory import write_text
+from metarl.files import write_text
 
 OUTCOME = "outcome.json"
 STOPPED_EARLY, FAILED = "stopped early", "failed"

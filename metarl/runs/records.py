@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from metarl.errors import TrainingError
 from metarl.evaluation.evaluate import Evaluation
-from metarl.runs.files import naming, write_text
+from metarl.files import naming, write_text
 
 Record = dict[str, Any]
 METRICS = "metrics.jsonl"

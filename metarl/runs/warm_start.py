@@ -20,8 +20,8 @@ import torch
 from metarl.algorithms.base import Algorithm
 from metarl.config import load_stored_config
 from metarl.errors import CheckpointError, ConfigError
+from metarl.files import write_text
 from metarl.runs import checkpoint
-from metarl.runs.files import write_text
 
 ORIGIN = "origin.json"
 _NOT_WEIGHTS = ("adam.", "replay.", "contexts.", "lagged.")

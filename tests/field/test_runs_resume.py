@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from metarl.runs import checkpoint, files
+from metarl import files
+from metarl.runs import checkpoint
 from metarl.runs.records import METRICS, read_records
 from tests.field.conftest import command
 

@@ -18,7 +18,8 @@ import numpy as np
 from metarl.distributed.sweep.grid import Setting, all_runs
 from metarl.errors import ConfigError
 from metarl.evaluation.statistics import Interval, seed_ci95, told_from_best
-from metarl.runs.directory import check_run, read_records, write_text
+from metarl.files import write_text
+from metarl.runs.directory import check_run, read_records
 from metarl.runs.outcome import FAILED, STOPPED_EARLY, outcome_of
 
 SUMMARY = "sweep.json"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -21,7 +23,21 @@ def naming(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step, on the disk when this returns."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    _replace(path, text, path.with_name(f".{path.name}.tmp"))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Replace a result, which several processes may write at once; the same bytes for the same content."""
+    text = json.dumps(content, sort_keys=True, indent=2, allow_nan=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _replace(path, text, temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _replace(path: Path, text: str, temporary: Path) -> None:
     with naming(path):
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
