@@ -43,7 +43,7 @@ def sweep(
     with exit_codes():
         from metarl.distributed import connect
         from metarl.distributed.sweep import grid, results, tuner
-        from metarl.runs.directory import locked
+        from metarl.files import locked, make_folder
         from metarl.runs.outcome import clear_outcome, has_ended
         from metarl.training.stop import StopRequest, stop_signals
 
@@ -54,11 +54,8 @@ def sweep(
             raise ConfigError("nothing to compare: give values to compare, as key=a,b, or --seeds N")
         _check(settings, asha)
         about = {"config": str(config), "arguments": given, "num_seeds": seeds or 1, "asha": asha}
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot make the sweep directory {root}: {error.strerror}") from error
-        with locked(root, by="sweep"):
+        make_folder(root)
+        with locked(root / ".lock", f"another sweep is training in {root}"):
             results.check_directory(root, settings, resume)
             runs, screen = grid.all_runs(settings), console()
             left = [name for name, run in runs.items() if not has_ended(root / name, run, may_stop_early=asha)]

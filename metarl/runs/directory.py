@@ -12,7 +12,6 @@ evaluations/         one folder per evaluation
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -29,7 +28,7 @@ import torch
 
 from metarl.config import RunConfig, differences, load_stored_config, to_yaml
 from metarl.errors import ConfigError
-from metarl.files import write_text
+from metarl.files import locked, make_folder, write_text
 from metarl.kernels.processor import processor_description
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import Checkpoint
@@ -80,11 +79,8 @@ def open_run(path: Path, config: RunConfig, resume: bool) -> Iterator[RunDirecto
     Records beyond the restored checkpoint are dropped. ConfigError where the directory holds a run and
     `resume` is off, where that run has another configuration, or while another process trains in it.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make the run directory {path}: {error.strerror}") from error
-    with locked(path):
+    make_folder(path)
+    with locked(path / ".lock", f"another process is training in {path}"):
         restored = _check(path, config, resume)
         iteration = restored.iteration if restored else 0
         kept = [r for r in read_records(path / METRICS) if restored and r["iteration"] <= iteration]
@@ -197,18 +193,3 @@ def _read_versions(path: Path) -> dict[str, Any]:
         _log.warning("%s: not readable, so that versions cannot be compared", path)
         return {}
     return content
-
-
-@contextmanager
-def locked(path: Path, by: str = "process") -> Iterator[None]:
-    """Nobody else trains in `path` as long as this lasts; ConfigError where another one (`by`) does."""
-    try:
-        file = open(path / ".lock", "w")  # noqa: SIM115  (closed below)
-    except OSError as error:
-        raise ConfigError(f"cannot write in {path}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"another {by} is training in {path}") from error
-        yield

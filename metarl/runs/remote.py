@@ -9,7 +9,6 @@ One process at a time trains a run: see metarl.runs.storage_lock.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 import fsspec
 
 from metarl.errors import ConfigError
+from metarl.files import locked, make_folder
 from metarl.runs.storage_lock import LOCK_NAME, storage_lock
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,12 @@ def local_copy(run: str, owner: str | None = None) -> Iterator[tuple[Path, Calla
         return
     copy = _cache() / hashlib.sha256(run.encode()).hexdigest()[:16]
     storage = _Storage(run, copy)
-    with _locked_here(copy, run), storage_lock(storage.files, storage.root, run, owner):
+    make_folder(copy.parent)
+    refusal = f"another process of this machine trains {run}: wait for it, or stop it"
+    with (
+        locked(copy.with_name(f"{copy.name}.lock"), refusal),
+        storage_lock(storage.files, storage.root, run, owner),
+    ):
         storage.fetch()
         try:
             yield copy, storage.try_send
@@ -139,19 +144,3 @@ def _cache() -> Path:
         return Path.home() / ".cache" / "metarl"
     except RuntimeError as error:
         raise ConfigError(f"HOME is not set, and user {os.getuid()} has no entry in /etc/passwd: set HOME") from error
-
-
-@contextmanager
-def _locked_here(copy: Path, run: str) -> Iterator[None]:
-    """No other process of this machine uses `copy`; ConfigError where one does."""
-    try:
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        file = open(copy.with_name(f"{copy.name}.lock"), "w")  # noqa: SIM115  (closed below)
-    except OSError as error:
-        raise ConfigError(f"cannot write in {copy.parent}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"another process of this machine trains {run}: wait for it, or stop it") from error
-        yield
