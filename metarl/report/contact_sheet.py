@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from metarl.errors import EnvironmentFault, MetarlError, TaskError
-from metarl.plugins import describe
+from metarl.rollout.worker import GuardedBatch, environment_faults
 from metarl.tasks import Task, TaskDistribution
+from metarl.tasks.rendering import rendering_batch
 
 NUM_VARIANTS = 12
 _COLUMNS, _STEPS, _LONGEST_TITLE = 4, 5, 34
@@ -21,17 +20,15 @@ def contact_sheet(distribution: TaskDistribution, path: Path, seed: int = 0) -> 
     """Write a picture of variants of the training range into `path`, and of the out-of-distribution range where there
     is one; their tasks in order.
 
-    TaskError where the distribution's `make` cannot render, EnvironmentFault where rendering fails.
+    TaskError where the environments render no picture, EnvironmentFault where rendering fails.
     """
     from matplotlib.figure import Figure
 
-    if "render_mode" not in inspect.signature(distribution.make).parameters:
-        raise TaskError(f"{distribution.name}: no picture: its `make` has no parameter render_mode")
     num_ood = NUM_VARIANTS // 3 if distribution.has_ood else 0
     tasks = distribution.sample("train", NUM_VARIANTS - num_ood, seed)
     if num_ood:
         tasks += distribution.sample("ood", num_ood, seed)
-    frames = [_frame(distribution, task, seed) for task in tasks]
+    frames = _frames(distribution, tasks, seed)
     rows = -(-len(tasks) // _COLUMNS)
     figure = Figure(figsize=(3.2 * _COLUMNS, 3.0 * rows), layout="constrained")
     axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
@@ -49,27 +46,30 @@ def contact_sheet(distribution: TaskDistribution, path: Path, seed: int = 0) -> 
     return tasks
 
 
-def _frame(distribution: TaskDistribution, task: Task, seed: int) -> np.ndarray:
-    """An RGB picture of the task's environment."""
-    make: Any = distribution.make
-    env = make(task, render_mode="rgb_array")
+def _frames(distribution: TaskDistribution, tasks: Sequence[Task], seed: int) -> list[np.ndarray]:
+    """An RGB picture of each task's environment."""
+    with environment_faults(tasks, "building the environment"):
+        batch = rendering_batch(distribution, tasks)
+    guarded = GuardedBatch(batch)
     try:
-        env.reset(seed=seed)
-        env.action_space.seed(seed)
+        guarded.reset(seed=seed)
+        batch.action_space.seed(seed)
         for _ in range(_STEPS):
-            if any(env.step(env.action_space.sample())[2:4]):
-                break
-        frame = env.render()
-    except EnvironmentFault:
-        raise
-    except Exception as error:
-        hint = "for MuJoCo without a display set MUJOCO_GL to egl or osmesa"
-        raise EnvironmentFault(f"cannot render {task}: {describe(error)} ({hint})") from error
+            guarded.step(batch.action_space.sample())
+        frames = [_frame(guarded, i) for i in range(len(tasks))]
     finally:
-        env.close()
-    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-        raise TaskError(f"{task}: render gave {type(frame).__name__}, wanted is an RGB array [height, width, 3]")
-    return frame
+        batch.close()
+    shown = [frame for frame in frames if frame is not None]
+    if len(shown) < len(tasks):
+        raise TaskError(f"{distribution.name}: its environments render no picture (render_mode 'rgb_array')")
+    return shown
+
+
+def _frame(batch: GuardedBatch, index: int) -> np.ndarray | None:
+    try:
+        return batch.render_frame(index)
+    except EnvironmentFault as error:
+        raise EnvironmentFault(f"{error} (for MuJoCo without a display set MUJOCO_GL to egl or osmesa)") from error
 
 
 def _title(split: str, task: Task) -> str:
