@@ -149,6 +149,11 @@ def share_of_expert(value: float, anchors: dict[str, float]) -> float:
     return (value - anchors["task_blind"]) / (anchors["expert"] - anchors["task_blind"])
 
 
+def below(evaluation: Kept, bound: float) -> int:
+    """How many tasks of an evaluation return less after adaptation."""
+    return sum(value < bound for value in evaluation.result["last_returns"])
+
+
 def matrix(names: Sequence[str]) -> np.ndarray:
     """Returns after adaptation [seeds, tasks] of evaluations of several trainings on the same tasks."""
     results = [kept(name).result for name in names]
@@ -239,6 +244,7 @@ CALLED: tuple[Callable[..., Any], ...] = (
     thousands,
     millions,
     share_of_expert,
+    below,
     over_seeds,
     mean_of,
     single_of,

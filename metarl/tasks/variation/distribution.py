@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium
-import mujoco
 import numpy as np
 
 from metarl.errors import TaskError
@@ -31,7 +30,7 @@ from metarl.tasks.variation.description import FieldEntry, entries_of, parameter
 from metarl.tasks.variation.equations import FunctionEquations, equations_of, function_of, registered_equations
 from metarl.tasks.variation.fields import FieldChange, change_of, changed_fields, prepare, write_fields_of
 from metarl.tasks.variation.schedules import Schedule, Scheduled, scheduled_of
-from metarl.tasks.variation.single import VariedBatch, VariedEnv
+from metarl.tasks.variation.single import VariedBatch, VariedEnv, simulator_of
 from metarl.tasks.variation.validity import require_physical, require_valid
 from metarl.tasks.variation.wrapper import BodyEnv
 
@@ -171,13 +170,13 @@ class MujocoVariation(MujocoTaskDistribution):
         if self._equations is not None:
             return load_model(self)
         env = self._gym_env()
-        model = getattr(env.unwrapped, "model", None)
-        if not isinstance(model, mujoco.MjModel) or not isinstance(getattr(env.unwrapped, "data", None), mujoco.MjData):
+        simulator = simulator_of(env)
+        if simulator is None:
             raise TaskError(
                 f"{self.name}: env = {self.env_id!r} is no MuJoCo environment (it has no `model` and `data`); "
                 "GymVariation varies environments of any kind"
             )
-        model = copy.copy(model)
+        model = copy.copy(simulator[0])
         env.close()
         return model
 
@@ -267,8 +266,8 @@ class MujocoVariation(MujocoTaskDistribution):
             found = {name: batch.physics.field(name) for name in names}
         else:
             assert isinstance(batch, EnvBatch)
-            unwrapped: list[Any] = [env.unwrapped for env in batch.environments]
-            models = [env.model for env in unwrapped]
+            simulators = [simulator_of(env) for env in batch.environments]
+            models = [simulator[0] for simulator in simulators if simulator is not None]
             found = {name: np.stack([getattr(owner_of(model, name), name) for model in models]) for name in names}
         return {name: values.reshape(len(values), *names[name].shape[1:]) for name, values in found.items()}
 

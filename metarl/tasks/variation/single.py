@@ -1,4 +1,4 @@
-"""Gymnasium's MuJoCo environments, whose models are edited in place."""
+"""Gymnasium's and DeepMind Control's environments, whose models are edited in place."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ from metarl.tasks.physics import owner_of, write_fields
 from metarl.tasks.task import Task, TaskParams, params_of
 from metarl.tasks.variation.fields import FieldChange, prepare
 from metarl.tasks.variation.wrapper import BodyEnv
+
+
+def simulator_of(env: gymnasium.Env) -> tuple[Any, Any] | None:
+    """The MjModel and MjData that an environment simulates: its own `model` and `data`, or those of DeepMind Control's
+    `physics`. None where it simulates none."""
+    inner: Any = env.unwrapped
+    physics = getattr(inner, "physics", None)
+    owners = [(inner, lambda part: part), (physics, lambda part: getattr(part, "ptr", None))]
+    for owner, unpacked in owners:
+        model, data = (unpacked(getattr(owner, name, None)) for name in ("model", "data"))
+        if isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData):
+            return model, data
+    return None
 
 
 class SingleModel:
@@ -60,9 +73,10 @@ class VariedEnv(gymnasium.ActionWrapper[Any, Any, Any]):
 
     def __init__(self, env: gymnasium.Env, edits: Edits, task: Task):
         super().__init__(env)
-        inner: Any = env.unwrapped
-        self._edits, self._model = edits, SingleModel(inner.model)
-        prepare(inner.model, edits.changes)
+        simulator = simulator_of(env)
+        assert simulator is not None
+        self._edits, self._model = edits, SingleModel(simulator[0])
+        prepare(simulator[0], edits.changes)
         self.set_task(task)
 
     def set_task(self, task: Task) -> None:

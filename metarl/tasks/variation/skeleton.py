@@ -15,6 +15,7 @@ from metarl.plugins import describe, nearest
 from metarl.tasks.check.effects import effects_between
 from metarl.tasks.check.rollouts import SEED, rollout
 from metarl.tasks.variation.gym import GymVariation
+from metarl.tasks.variation.single import simulator_of
 from metarl.tasks.variation.skeleton_texts import ARM, README, REWARD, STILL, TEST, YAML
 
 _MOST_PARAMETERS = 3
@@ -82,7 +83,7 @@ def _vary(model: Any) -> list[str]:
 
 def _of_gym(name: str, env_id: str) -> dict[str, str]:
     """Of a registered environment: model fields where it is one of MuJoCo, else attributes that have an effect."""
-    if env_id not in gymnasium.registry:
+    if env_id not in gymnasium.registry and ":" not in env_id:  # module:id, of a module that registers it
         close = nearest(env_id, list(gymnasium.registry))
         hint = f"; did you mean {' or '.join(close)}?" if close else ""
         raise TaskError(f"tasks new: {env_id!r} is neither a Gymnasium id nor a file that ends in .xml{hint}")
@@ -92,8 +93,9 @@ def _of_gym(name: str, env_id: str) -> dict[str, str]:
         raise TaskError(f"tasks new: gymnasium.make({env_id!r}) raised {describe(error)}") from error
     inner: Any = env.unwrapped
     head = [f"    env: {env_id}", "    horizon: 100"]
-    if isinstance(getattr(inner, "model", None), mujoco.MjModel):
-        lines = ["    vary:", *_vary(inner.model)]
+    simulator = simulator_of(env)
+    if simulator is not None:
+        lines = ["    vary:", *_vary(simulator[0])]
         kind = "MujocoVariation"
     else:
         found = _attributes(env_id, inner)
