@@ -29,8 +29,12 @@ def check_observations(distribution: TaskDistribution) -> list[Remark]:
 def _order(distribution: TaskDistribution) -> list[Remark]:
     """In which order the parts of a Dict or Tuple observation are flattened."""
     env = distribution.make(some_tasks(distribution)[0])
-    space: Any = env.unwrapped.observation_space
+    space: Any = env.unwrapped.observation_space  # of the environment itself: wrappers may have flattened it
+    flatdim = gymnasium.spaces.utils.flatdim
+    is_whole = flatdim(space) == flatdim(env.observation_space)  # no wrapper left something out
     env.close()
+    if not is_whole:
+        return []
     if isinstance(space, gymnasium.spaces.Dict):
         parts = list(space.spaces.items())
     elif isinstance(space, gymnasium.spaces.Tuple):
@@ -39,7 +43,7 @@ def _order(distribution: TaskDistribution) -> list[Remark]:
         return []
     places, start = [], 0
     for name, part in parts:
-        size = int(gymnasium.spaces.utils.flatdim(part))
+        size = int(flatdim(part))
         places.append(f"{name} {start}" if size == 1 else f"{name} {start}-{start + size - 1}")
         start += size
     return [Remark(f"the observation is flattened in this order: {', '.join(places)}")]
