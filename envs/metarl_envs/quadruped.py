@@ -97,6 +97,11 @@ class Quadruped(MujocoVariation):
             unstable=unstable,
         )
 
+    @property
+    def anchors(self) -> Anchors:
+        source = "standing still: 0.2 per step; the torques of standing and the reset's noise left out"
+        return Anchors(_UPRIGHT * self.horizon, None, None, source)
+
 
 def _merged(own: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: entry for name, entry in {**own, **(given or {})}.items() if entry is not None}
