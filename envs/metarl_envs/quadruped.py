@@ -3,9 +3,10 @@
 The robot is `assets/quadruped.xml`; its variation is declared, as a YAML file would declare it. Reward, termination and
 observation are functions of n robots at once:
 
-    r_t = 1 - min(|v_t - v*| / |v*|, 1)  +  0.2 cos(tilt)  -  costs of turning, torques and changed targets
+    r_t = steadiness (1 - min(|v_t - v*| / |v*|, 1))  +  0.2 cos(tilt)  -  costs of turning, torques, changed targets
 
-v_t [m/s] is the horizontal velocity of the trunk in its own heading, v* = (0.6, 0).
+v_t [m/s] is the horizontal velocity of the trunk in its own heading, v* = (0.6, 0); steadiness is 1 where the trunk
+neither rocks nor bounces.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import numpy as np
 
 from metarl.tasks import Anchors, TaskParams
 from metarl.tasks.variation import MujocoVariation
+from metarl.tasks.variation.equations import State
 
 MODEL = Path(__file__).parent / "assets" / "quadruped.xml"
 COMMAND = 0.6  # m/s
 FRAME_SKIP = 4  # physics steps of 5 ms per action: control at 50 Hz
 
 _UPRIGHT, _TURNING, _TORQUE, _CHANGE = 0.2, 0.1, 1e-4, 0.02
+_ROCKING, _BOUNCING = 2.0, 0.3  # rad/s and m/s at which steadiness is 1/e
 _LOWEST, _STEEPEST = 0.15, 0.7  # height of the trunk [m], cosine of its tilt
 
 VARY: dict[str, dict[str, Any]] = {
@@ -107,16 +110,15 @@ def _merged(own: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str
     return {name: entry for name, entry in {**own, **(given or {})}.items() if entry is not None}
 
 
-# --- the equations: states are `metarl.tasks.variation.equations.State` -----------------------------
+# --- the equations -----------------------------------------------------------------------------------
 
 
-def observe(state: Any) -> np.ndarray:
+def observe(state: State) -> np.ndarray:
     """What the robot measures [n, 42]: no position, no velocity of the trunk."""
-    down = -_axes(state)[:, 2]
-    return np.concatenate((down, state.qvel[:, 3:6], state.qpos[:, 7:], state.qvel[:, 6:], state.ctrl), axis=1)
+    return np.concatenate((-_up(state), state.qvel[:, 3:6], state.qpos[:, 7:], state.qvel[:, 6:], state.ctrl), axis=1)
 
 
-def reward(before: Any, action: np.ndarray, after: Any, task: TaskParams) -> np.ndarray:
+def reward(before: State, action: np.ndarray, after: State, task: TaskParams) -> np.ndarray:
     """[n], at most 1.2 per step. Standing still earns 0.2."""
     torque, change = after.sensordata, after.ctrl - before.ctrl
     cost = (
@@ -124,7 +126,8 @@ def reward(before: Any, action: np.ndarray, after: Any, task: TaskParams) -> np.
         + _TORQUE * np.square(torque).sum(axis=1)
         + _CHANGE * np.square(change).sum(axis=1)
     )
-    return np.asarray(tracking(velocity(before, after)) + _UPRIGHT * _axes(after)[:, 2, 2] - cost)
+    walking = tracking(velocity(before, after)) * steadiness(after.qvel)
+    return np.asarray(walking + _UPRIGHT * _up(after)[:, 2] - cost)
 
 
 def tracking(v: np.ndarray) -> np.ndarray:
@@ -133,26 +136,39 @@ def tracking(v: np.ndarray) -> np.ndarray:
     return np.asarray(1.0 - np.minimum(error / COMMAND, 1.0))
 
 
-def velocity(before: Any, after: Any) -> np.ndarray:
+def steadiness(qvel: np.ndarray) -> np.ndarray:
+    """exp(-(w_x^2 + w_y^2) / 2^2 - v_z^2 / 0.3^2) of velocities [n, nv]: 1 where the trunk neither rocks nor bounces."""
+    rocking = np.square(qvel[:, 3:5]).sum(axis=1) / _ROCKING**2
+    return np.asarray(np.exp(-rocking - np.square(qvel[:, 2] / _BOUNCING)))
+
+
+def velocity(before: State, after: State) -> np.ndarray:
     """The trunk's mean horizontal velocity over a step, forward and to the left [n, 2]."""
     moved = (after.qpos[:, :2] - before.qpos[:, :2]) / (after.model.opt.timestep * FRAME_SKIP)
-    heading = _axes(after)[:, :2, 0]
-    heading = heading / np.maximum(np.linalg.norm(heading, axis=1, keepdims=True), 1e-6)
+    heading = _heading(after)
     left = np.stack((-heading[:, 1], heading[:, 0]), axis=1)
     return np.stack(((moved * heading).sum(axis=1), (moved * left).sum(axis=1)), axis=1)
 
 
-def fallen(state: Any) -> np.ndarray:
+def fallen(state: State) -> np.ndarray:
     """Whether the trunk is too low or too steep, [n]."""
-    return np.asarray((state.qpos[:, 2] < _LOWEST) | (_axes(state)[:, 2, 2] < _STEEPEST))
+    return np.asarray((state.qpos[:, 2] < _LOWEST) | (_up(state)[:, 2] < _STEEPEST))
 
 
-def _axes(state: Any) -> np.ndarray:
-    """The trunk's rotation matrices [n, 3, 3]: columns are its axes in the world."""
-    w, x, y, z = (state.qpos[:, 3:7] / np.linalg.norm(state.qpos[:, 3:7], axis=1, keepdims=True)).T
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return np.stack([np.stack(row, axis=1) for row in rows], axis=1)
+def _up(state: State) -> np.ndarray:
+    """The world's vertical in the trunk's frame, [n, 3]."""
+    w, x, y, z = _quaternion(state)
+    return np.stack((2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)), axis=1)
+
+
+def _heading(state: State) -> np.ndarray:
+    """The trunk's forward axis on the ground, of length 1, [n, 2]."""
+    w, x, y, z = _quaternion(state)
+    forward = np.stack((1 - 2 * (y * y + z * z), 2 * (x * y + w * z)), axis=1)
+    return np.asarray(forward / np.maximum(np.linalg.norm(forward, axis=1, keepdims=True), 1e-6))
+
+
+def _quaternion(state: State) -> np.ndarray:
+    """The trunk's orientation [4, n], of length 1: a reset's noise leaves it longer or shorter."""
+    q = state.qpos[:, 3:7].T
+    return np.asarray(q / np.linalg.norm(q, axis=0))
