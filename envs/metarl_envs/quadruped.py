@@ -26,7 +26,7 @@ COMMAND = 0.6  # m/s
 FRAME_SKIP = 4  # physics steps of 5 ms per action: control at 50 Hz
 
 _UPRIGHT, _TURNING, _TORQUE, _CHANGE = 0.2, 0.1, 1e-4, 0.02
-_ROCKING, _BOUNCING = 2.0, 0.3  # rad/s and m/s at which steadiness is 1/e
+_ROCKING, _BOUNCING = 4.0, 0.6  # rad/s and m/s at which steadiness is 1/e
 _LOWEST, _STEEPEST = 0.15, 0.7  # height of the trunk [m], cosine of its tilt
 
 VARY: dict[str, dict[str, Any]] = {
@@ -67,9 +67,9 @@ class Quadruped(MujocoVariation):
     Observation 42: gravity and angular velocity in the trunk's frame, joint angles and velocities, last targets.
     Action 12: targets of the joints, offsets from the standing pose [rad]. 50 steps are a second.
 
-    payload [kg] sits on the trunk; friction is the sliding friction of feet and floor; strength is a factor of stiffness
-    and torque limit of all motors; the action arrives `action_delay` steps late; `failed_motor` is the index of a motor
-    without torque from the step `failed_motor.at_step`, or -1. Out of distribution a motor of the fourth leg fails.
+    payload: a mass on the trunk [kg]. friction: the sliding friction of feet and floor. strength: a factor of the
+    stiffness and torque limit of all motors. action_delay: steps. failed_motor: the index of a motor without torque
+    from the step `failed_motor.at_step`, or -1; out of distribution it is one of the fourth leg.
 
     vary, effects: entries that are added to these, or that replace those of the same name; None leaves an entry out.
     """
@@ -137,7 +137,7 @@ def tracking(v: np.ndarray) -> np.ndarray:
 
 
 def steadiness(qvel: np.ndarray) -> np.ndarray:
-    """exp(-(w_x^2 + w_y^2) / 2^2 - v_z^2 / 0.3^2) of velocities [n, nv]: 1 where the trunk neither rocks nor bounces."""
+    """exp(-(w_x^2 + w_y^2) / 4^2 - v_z^2 / 0.6^2) of velocities [n, nv]: 1 where the trunk is steady."""
     rocking = np.square(qvel[:, 3:5]).sum(axis=1) / _ROCKING**2
     return np.asarray(np.exp(-rocking - np.square(qvel[:, 2] / _BOUNCING)))
 
