@@ -3,10 +3,10 @@
 The robot is `assets/quadruped.xml`; its variation is declared, as a YAML file would declare it. Reward, termination and
 observation are functions of n robots at once:
 
-    r_t = steadiness (1 - min(|v_t - v*| / |v*|, 1))  +  0.2 cos(tilt)  -  costs
+    r_t = steadiness (1 - min(|v_t - v*| / |v*|, 1))  +  0.2 cos(tilt)  -  costs of turning, torques, changed targets
 
-v_t [m/s] is the horizontal velocity of the trunk in its own heading, v* = (0.6, 0). Steadiness is 1 where the trunk
-neither rocks nor bounces. Costs are those of turning, torques, changed targets and feet that slip.
+v_t [m/s] is the horizontal velocity of the trunk in its own heading, v* = (0.6, 0); steadiness is 1 where the trunk
+neither rocks nor bounces.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ COMMAND = 0.6  # m/s
 FRAME_SKIP = 4  # physics steps of 5 ms per action: control at 50 Hz
 
 _UPRIGHT, _TURNING, _TORQUE, _CHANGE = 0.2, 0.1, 1e-4, 0.02
-_SLIPPING = 0.05
 _ROCKING, _BOUNCING = 4.0, 0.6  # rad/s and m/s at which steadiness is 1/e
-_FEET, _RADIUS = ("front_left_foot", "front_right_foot", "hind_left_foot", "hind_right_foot"), 0.022  # m
 _LOWEST, _STEEPEST = 0.15, 0.7  # height of the trunk [m], cosine of its tilt
 
 VARY: dict[str, dict[str, Any]] = {
@@ -127,7 +125,6 @@ def reward(before: State, action: np.ndarray, after: State, task: TaskParams) ->
         _TURNING * np.minimum(np.abs(after.qvel[:, 5]), 1.0)
         + _TORQUE * np.square(torque).sum(axis=1)
         + _CHANGE * np.square(change).sum(axis=1)
-        + _SLIPPING * slipping(before, after)
     )
     walking = tracking(velocity(before, after)) * steadiness(after.qvel)
     return np.asarray(walking + _UPRIGHT * _up(after)[:, 2] - cost)
@@ -145,25 +142,12 @@ def steadiness(qvel: np.ndarray) -> np.ndarray:
     return np.asarray(np.exp(-rocking - np.square(qvel[:, 2] / _BOUNCING)))
 
 
-def slipping(before: State, after: State) -> np.ndarray:
-    """The sum over the feet of min(speed, 1 m/s) exp(-height / 1 cm), [n]: of those on the floor or just above it."""
-    start, end = (np.stack([state.site(foot) for foot in _FEET], axis=1) for state in (before, after))
-    speed = np.linalg.norm(end[..., :2] - start[..., :2], axis=2) / _seconds(after)
-    height = np.maximum(start[..., 2], end[..., 2]) - _RADIUS
-    return np.asarray((np.minimum(speed, 1.0) * np.exp(-np.maximum(height, 0.0) / 0.01)).sum(axis=1))
-
-
 def velocity(before: State, after: State) -> np.ndarray:
     """The trunk's mean horizontal velocity over a step, forward and to the left [n, 2]."""
-    moved = (after.qpos[:, :2] - before.qpos[:, :2]) / _seconds(after)
+    moved = (after.qpos[:, :2] - before.qpos[:, :2]) / (after.model.opt.timestep * FRAME_SKIP)
     heading = _heading(after)
     left = np.stack((-heading[:, 1], heading[:, 0]), axis=1)
     return np.stack(((moved * heading).sum(axis=1), (moved * left).sum(axis=1)), axis=1)
-
-
-def _seconds(state: State) -> float:
-    """The time of a step."""
-    return float(state.model.opt.timestep * FRAME_SKIP)
 
 
 def fallen(state: State) -> np.ndarray:
