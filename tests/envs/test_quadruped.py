@@ -9,7 +9,19 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
-from metarl_envs.quadruped import EFFECTS, FRAME_SKIP, MODEL, VARY, Quadruped, fallen, observe, reward, tracking
+from metarl_envs.quadruped import (
+    EFFECTS,
+    FRAME_SKIP,
+    MODEL,
+    VARY,
+    Quadruped,
+    fallen,
+    observe,
+    reward,
+    steadiness,
+    tracking,
+    velocity,
+)
 
 from metarl.tasks import Task, load_distribution
 from metarl.tasks.mujoco import MujocoBatch
@@ -87,11 +99,15 @@ def task_of(family: Quadruped, **values: Any) -> Task:
     return family.task(**{**easy, "failed_motor.at_step": 60.0, "action_delay": 0.0, **values})
 
 
-def placed(family: Quadruped, qpos: np.ndarray, qvel: np.ndarray | None = None) -> State:
-    """The state of robots at these positions [n, nq]."""
+def batch_at(family: Quadruped, qpos: np.ndarray) -> MujocoBatch:
+    """Robots at these positions [n, nq], without velocity."""
     batch = batch_of(family, (task_of(family),) * len(qpos))
-    batch.physics.reset(None, qpos, np.zeros((len(qpos), 18)) if qvel is None else qvel)
-    return State(batch.physics)
+    batch.physics.reset(None, qpos, np.zeros((len(qpos), 18)))
+    return batch
+
+
+def placed(family: Quadruped, qpos: np.ndarray) -> State:
+    return State(batch_at(family, qpos).physics)
 
 
 def standing(family: Quadruped, n: int) -> np.ndarray:
@@ -161,14 +177,21 @@ def test_tracking_is_1_at_the_command_and_0_standing_still_sideways_or_backwards
     np.testing.assert_allclose(tracking(velocities), [1.0, 0.0, 0.5, 0.0, 0.0, 0.0], atol=1e-12)
 
 
-def test_velocity_counts_in_the_trunks_own_heading(family: Quadruped) -> None:
+def test_a_robot_pushed_forward_has_that_velocity_in_its_own_heading(family: Quadruped) -> None:
     qpos = standing(family, 2)
     qpos[1, 3:7] = [np.sqrt(0.5), 0.0, 0.0, np.sqrt(0.5)]  # a quarter turn to the left: forward is y
     moved = qpos.copy()
     moved[0, 0] += SPEED * 0.02
     moved[1, 1] += SPEED * 0.02
-    earned = reward(placed(family, qpos), np.zeros((2, 12)), placed(family, moved), {})
-    assert earned == pytest.approx(np.array([1.2, 1.2]), abs=0.02)  # tracking 1, upright 0.2, the torques of the reset
+    before, after = (State(batch_at(family, at).physics, is_copy=True) for at in (qpos, moved))
+    np.testing.assert_allclose(velocity(before, after), [[SPEED, 0.0]] * 2, atol=1e-12)
+
+
+def test_a_trunk_that_rocks_or_bounces_is_less_steady() -> None:
+    qvel = np.zeros((3, 18))
+    qvel[1, 3] = 4.0  # rad/s
+    qvel[2, 2] = -0.6  # m/s
+    np.testing.assert_allclose(steadiness(qvel), [1.0, np.exp(-1.0), np.exp(-1.0)])
 
 
 def test_changed_targets_cost_their_squares(family: Quadruped) -> None:
