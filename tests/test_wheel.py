@@ -30,7 +30,7 @@ def test_the_wheel_holds_the_configurations_and_no_results(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     configs = {f"metarl/experiments/{path.name}" for path in EXPERIMENTS.glob("*.yaml")}
     assert {name for name in names if "experiments" in name} == configs
-    assert {"metarl/cli/app.py", "metarl_envs/point.py"} <= set(names)
+    assert {"metarl/cli/app.py", "metarl_envs/point.py", "metarl_envs/assets/quadruped.xml"} <= set(names)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"metarl", "metarl_envs"}
 
 

@@ -171,8 +171,8 @@ class MujocoBatch(TaskBatch):
         if self._body is not None:
             self._edit_where(self._body.advance(running))
             clipped = self._body.act(clipped, running)
+        before = family.before(physics)  # with the action of the step before still in `ctrl`
         physics.ctrl[:] = clipped
-        before = family.before(physics)
         physics.step(running, family.frame_skip)
         obs = self._observe()
         rewards = family.reward(physics, before, clipped, self._params)

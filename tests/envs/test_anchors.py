@@ -23,6 +23,7 @@ TOLERANCE = {
     "HalfCheetahDynamics": 1.0,
     "HumanoidDir": 3.0,
     "HopperRandParams": 20.0,
+    "Quadruped": 2.0,
     "Walker2dRandParams": 15.0,
 }
 

@@ -204,6 +204,7 @@ def test_every_built_in_family_is_registered() -> None:
         "HopperRandParams",
         "HumanoidDir",
         "PointGoal",
+        "Quadruped",
         "SparsePointGoal",
         "TabularMDP",
         "Walker2dRandParams",

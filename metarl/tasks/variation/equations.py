@@ -33,7 +33,8 @@ class State:
     def __init__(self, physics: Physics, is_copy: bool = False):
         self.model = physics.model
         names = [name for name in _FIELDS if getattr(self.model, _FIELDS[name])]
-        arrays = {"qpos": physics.qpos, "qvel": physics.qvel, **{name: physics.data(name) for name in names}}
+        live = {"qpos": physics.qpos, "qvel": physics.qvel, "ctrl": physics.ctrl}
+        arrays = {**live, **{name: physics.data(name) for name in names}}
         self._arrays = {name: array.copy() for name, array in arrays.items()} if is_copy else arrays
 
     @property
@@ -45,6 +46,16 @@ class State:
     def qvel(self) -> np.ndarray:
         """Generalised velocities [n, nv]."""
         return self._arrays["qvel"]
+
+    @property
+    def ctrl(self) -> np.ndarray:
+        """What the actuators were last given [n, nu]; 0 after a reset."""
+        return self._arrays["ctrl"]
+
+    @property
+    def sensordata(self) -> np.ndarray:
+        """The readings of all sensors [n, nsensordata], in the model's order."""
+        return self._arrays["sensordata"]
 
     def body(self, name: str) -> np.ndarray:
         return self._arrays["xpos"][:, self._index("body", name)]
