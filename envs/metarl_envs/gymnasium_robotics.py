@@ -176,7 +176,8 @@ class _PlainJoints:
 def _unknown(env: object) -> str:
     """What is wrong with the name of an environment, and what is allowed."""
     said = str(env)
-    allowed = f"allowed: {', '.join(ENVIRONMENTS)}"
+    kinds = dict.fromkeys(name.partition("_")[0] for name in ENVIRONMENTS if "TouchSensors" not in name)
+    allowed = f"allowed: {', '.join(kinds)} (with their mazes and sensors: metarl_envs/gymnasium_robotics_names.py)"
     if (plain := said.replace("Dense", "")) != said and plain in ENVIRONMENTS:
         return f"GoalTasks: env = {env!r}: write env: {plain} and reward: dense"
     for start, why in _OTHERS.items():
