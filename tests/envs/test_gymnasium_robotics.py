@@ -1,4 +1,4 @@
-"""Gymnasium-Robotics' goals as tasks: without it the learner knows all it must; with it the goal stays and is hidden."""
+"""Goals of Gymnasium-Robotics as tasks: without it the learner knows all it must; with it the goal stays hidden."""
 
 from __future__ import annotations
 

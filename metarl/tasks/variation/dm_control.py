@@ -38,6 +38,6 @@ def require_lasting_model(env: gymnasium.Env, who: str) -> None:
     after = simulator_of(env)
     if before is None or after is None or before[0] is not after[0]:
         raise TaskError(
-            f"{who}: {env.spec.id if env.spec else env} compiles a new model at every reset (dm_control.composer), which "
-            "loses edits; its physics cannot be varied. GymVariation gives it `effects`"
+            f"{who}: {env.spec.id if env.spec else env} compiles a new model at every reset (dm_control.composer), so "
+            "that its physics cannot be varied; GymVariation gives it `effects`"
         )
