@@ -130,7 +130,11 @@ def _take(env_id: str, horizon: int, render_mode: str | None) -> Any:
         return _free[env_id, horizon, render_mode].pop()
     except IndexError:
         _register()
-        options = {"max_episode_steps": horizon, "disable_env_checker": True, "render_mode": render_mode}
+        options: dict[str, Any] = {
+            "max_episode_steps": horizon,
+            "disable_env_checker": True,
+            "render_mode": render_mode,
+        }
         return gymnasium.make(env_id, **options)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_goals_lie_in_marked_cells_and_where_none_is_marked_in_all_free_ones() -
 
 def test_a_missing_package_is_named_with_pips_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
-    monkeypatch.setattr(adapter, "_free", adapter.defaultdict(adapter.deque))
+    monkeypatch.setattr(adapter, "_free", defaultdict(deque))
     adapter._register.cache_clear()
     family = GoalTasks()
     with pytest.raises(TaskError, match=re.escape("pip install 'gymnasium-robotics>=1.4,<1.5'")):
@@ -146,7 +147,7 @@ def test_every_step_is_the_bare_environments(name: str, reward: str) -> None:
     goal = inner.goal = goal_of(task, inner, family.kind)
     seen, _ = env.reset(seed=3)
     assert goal.shape == expected["desired_goal"].shape
-    unused = np.zeros(bare.action_space.shape[0] - family.kind.action, np.float32)  # type: ignore[index]
+    unused = np.zeros(inner.action_space.shape[0] - family.kind.action, np.float32)
     for action in np.random.default_rng(0).uniform(-1, 1, (10, family.kind.action)).astype(np.float32):
         np.testing.assert_array_equal(seen, np.concatenate([expected["observation"], expected["achieved_goal"]]))
         seen, gained, terminated, truncated, info = env.step(action)
@@ -164,16 +165,17 @@ def test_observations_do_not_tell_the_goal_and_resets_keep_it(name: str) -> None
     installed()
     family = GoalTasks(name)
     first, second = (family.make(task) for task in family.sample("train", 2, 0))
+    inner: Any = first.unwrapped
     goals: list[np.ndarray] = []
     rewards = []
     for seed in (1, 2):
         seen, other = first.reset(seed=seed)[0], second.reset(seed=seed)[0]
-        goals.append(first.unwrapped.goal.copy())  # type: ignore[attr-defined]
+        goals.append(inner.goal.copy())
         for action in np.random.default_rng(seed).uniform(-1, 1, (5, family.kind.action)).astype(np.float32):
             np.testing.assert_array_equal(seen, other)
             (seen, gained, *_), (other, other_gained, *_) = first.step(action), second.step(action)
             rewards.append(gained != other_gained)
-        goals.append(first.unwrapped.goal.copy())  # type: ignore[attr-defined]
+        goals.append(inner.goal.copy())
     assert any(rewards)
     for goal in goals[1:]:
         np.testing.assert_array_equal(goal, goals[0])
@@ -196,7 +198,7 @@ def test_an_environment_that_was_used_before_does_what_a_new_one_does(
         env.close()
         return env.unwrapped, np.array(rows)
 
-    monkeypatch.setattr(adapter, "_free", adapter.defaultdict(adapter.deque))
+    monkeypatch.setattr(adapter, "_free", defaultdict(deque))
     new, rows = episode(tasks[0])
     used, _ = episode(tasks[1])
     again, others = episode(tasks[0])
