@@ -20,9 +20,10 @@ class LocalExecutor:
 
     def __init__(self, distribution: TaskDistribution, policy: AdaptivePolicy):
         if lacking := unmet(distribution.requirements):
+            command = " ".join(["pip install", *map(repr, lacking)])
             raise ConfigError(
                 f"{distribution.name} needs {', '.join(lacking)}, and the local executor has nothing but this Python: "
-                "install it here, or use executor.backend=ray"
+                f"install it here ({command}), or use executor.backend=ray"
             )
         self._runner = UnitRunner(distribution, policy)
         self._queue: deque[tuple[Unit, Weights, int]] = deque()

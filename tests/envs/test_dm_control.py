@@ -3,6 +3,8 @@ layout, `physics.model.ptr`."""
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +14,10 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.errors import TaskError
 from metarl.tasks.batch import EnvBatch
 from metarl.tasks.check import check_distribution
-from metarl.tasks.variation import MujocoVariation
+from metarl.tasks.variation import GymVariation, MujocoVariation
 
 STAND_IN = "Pole-v0"
 VARY = {"mass": {"field": "body_mass[pole]", "prior": {"log_uniform": [0.5, 2.0]}}}
@@ -93,3 +96,60 @@ def test_the_tasks_mass_holds_after_resets_and_the_models_own_gives_the_bare_env
         obs, rewards, *_ = batch.step(action)
         plain, reward, *_ = bare.step(action[0])
         assert rewards[0] == reward
+
+
+def test_missing_packages_are_named_with_pips_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    command = f'needs shimmy and dm_control: pip install "shimmy[dm-control]" mujoco=={mujoco.__version__}'
+    for env in ("dm_control/walker-run-v0", "shimmy:dm_control/walker-run-v0"):
+        with pytest.raises(TaskError, match=re.escape(command)):
+            MujocoVariation(env=env, vary=VARY)
+        with pytest.raises(TaskError, match=re.escape(command)):
+            GymVariation(env=env, effects={"action_delay": {"prior": {"choice": [0, 1]}}})
+
+
+class Compiled(Pole):
+    """As `dm_control.composer` does: a new model at every reset."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        Pole.__init__(self)
+        return super().reset(seed=seed, options=options)
+
+
+def test_a_model_that_every_reset_compiles_anew_is_refused() -> None:
+    gymnasium.register("Compiled-v0", Compiled)
+    try:
+        with pytest.raises(TaskError, match="Compiled-v0 compiles a new model at every reset"):
+            MujocoVariation(env="Compiled-v0", vary=VARY)
+    finally:
+        del gymnasium.registry["Compiled-v0"]
+
+
+EFFECTS = {
+    "action_delay": {"prior": {"choice": [2]}},
+    "observation_noise": {"prior": {"uniform": [0.01, 0.02]}},
+    "dead_motor": {"prior": {"choice": [0]}, "at_step": 5},
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_effects_lie_before_and_behind_deepmind_control() -> None:
+    pytest.importorskip("shimmy", reason="needs shimmy[dm-control]")
+    pytest.importorskip("dm_control", reason="needs shimmy[dm-control]")
+    name = "dm_control/walker-run-v0"
+    family = MujocoVariation(env=name, effects=EFFECTS, horizon=20)
+    assert family.env_id == f"shimmy:{name}"
+    task = family.sample("train", 1, 0)[0]
+    env, bare = family.make(task), gymnasium.make(f"shimmy:{name}", disable_env_checker=True)
+    seen, plain = env.reset(seed=3)[0], bare.reset(seed=3)[0]
+    actions = np.random.default_rng(0).uniform(-1, 1, (12, 6))
+    noise = []
+    for step, action in enumerate(actions):
+        noise.append(seen - gymnasium.spaces.flatten(bare.observation_space, plain))
+        arrived = actions[step - 2].copy() if step >= 2 else np.zeros(6)
+        if step >= 5:
+            arrived[0] = 0.0
+        seen, reward, *_ = env.step(action)
+        plain, expected, *_ = bare.step(arrived)
+        assert reward == pytest.approx(expected, abs=1e-12)
+    assert 0.002 < np.std(noise) < 0.04

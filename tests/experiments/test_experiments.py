@@ -21,8 +21,9 @@ PRETRAINED = sorted(path.parent for path in EXPERIMENTS.glob("pretrained/*/confi
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_can_begin(path):
     config = load_config(path)
-    if "shimmy:" in str(config.task_distribution.options.get("env")):
-        pytest.importorskip("shimmy", reason="needs shimmy[dm-control]")
+    if "dm_control/" in str(config.task_distribution.options.get("env")):
+        for package in ("shimmy", "dm_control"):
+            pytest.importorskip(package, reason="needs shimmy[dm-control]")
     distribution, algorithm = prepare(config, torch.device("cpu"))
     assert len(algorithm.tasks(distribution, 0, 0)) >= 1
 

@@ -27,6 +27,7 @@ from metarl.tasks.physics import Physics, make_physics, owner_of
 from metarl.tasks.task import Task, TaskParams, params_of
 from metarl.tasks.variation.body import Body, first_change
 from metarl.tasks.variation.description import FieldEntry, entries_of, parameters_of, require_within
+from metarl.tasks.variation.dm_control import require_lasting_model, with_registration
 from metarl.tasks.variation.equations import FunctionEquations, equations_of, function_of, registered_equations
 from metarl.tasks.variation.fields import FieldChange, change_of, changed_fields, prepare, write_fields_of
 from metarl.tasks.variation.schedules import Schedule, Scheduled, scheduled_of
@@ -78,7 +79,8 @@ class MujocoVariation(MujocoTaskDistribution):
     ):
         super().__init__(horizon, backend, unstable)
         _require_source(env, model, reward, terminated, observe, frame_skip, path)
-        self.env_id, self.env_options = env, dict(env_options or {})
+        self.env_id = None if env is None else with_registration(env, self.name)
+        self.env_options = dict(env_options or {})
         self._functions = (reward, terminated, observe)
         if model is not None:
             self.xml = _file_of(model)
@@ -177,6 +179,7 @@ class MujocoVariation(MujocoTaskDistribution):
                 "GymVariation varies environments of any kind"
             )
         model = copy.copy(simulator[0])
+        require_lasting_model(env, self.name)
         env.close()
         return model
 

@@ -19,6 +19,7 @@ from metarl.tasks.priors import Choice
 from metarl.tasks.task import Task, TaskParams, Value
 from metarl.tasks.variation.body import Body, first_change
 from metarl.tasks.variation.description import GymEntry, entries_of, parameters_of, require_within
+from metarl.tasks.variation.dm_control import with_registration
 from metarl.tasks.variation.schedules import Scheduled, scheduled_of
 from metarl.tasks.variation.wrapper import BodyEnv
 
@@ -182,6 +183,7 @@ def _builder(env: str, horizon: int) -> Callable[..., gymnasium.Env]:
     """What makes the environment of an id, or of module:attr."""
     if not isinstance(env, str) or not env:
         raise TaskError(f"GymVariation: env must be a Gymnasium id or module:attr, got {env!r}")
+    env = with_registration(env, "GymVariation")
     module, _, attribute = env.partition(":")
     if attribute and all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
         found = _factory(env)
