@@ -21,6 +21,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import yaml
 
 from metarl.evaluation import aggregate
 from metarl.evaluation.statistics import seed_ci95
@@ -90,6 +91,12 @@ def checkpoint(run: str) -> dict[str, Any]:
     """What a pretrained run's checkpoint says of its training: `iteration`, `env_steps`, `wall_s`, `seed`."""
     (folder,) = (HERE / "pretrained" / run / "checkpoints").iterdir()
     return {"iteration": int(folder.name), **json.loads((folder / "meta.json").read_text(encoding="utf-8"))}
+
+
+def training_of(name: str) -> dict[str, Any]:
+    """The section `training` of experiments/NAME.yaml."""
+    section: dict[str, Any] = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))["training"]
+    return section
 
 
 def source(*names: str) -> str:
@@ -202,24 +209,28 @@ def regret_over_seeds(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def compared_over_seeds(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of comparisons of several trainings, by policy: `returns` and `recovered`, each with `mean`, `ci95` over seeds
-    and the `single` values, and `changes`, what a change in mid-episode did, per seed.
+def compared_over_seeds(names: Sequence[str]) -> dict[str, Any]:
+    """Of comparisons of several trainings: `policies`, `gap` and `recovered`.
 
-    recovered: the share of the gap between `task_blind` and `oracle`, of each seed by itself.
+    policies: by name the last round's `mean` and `ci95` over seeds, the `single` values, and `changes`, what a change
+    in mid-episode did, per seed. gap: `oracle` minus `task_blind`, paired per seed. recovered: by name the share of the
+    gap that a policy's mean return gets; empty where the gap's interval reaches 0.
     """
-    found: dict[str, dict[str, Any]] = {}
     comparisons = [kept(name).result["evaluations"] for name in names]
-    for policy in comparisons[0]:
-        last = [evaluations[policy]["rounds"][-1]["mean"] for evaluations in comparisons]
-        ends = [[e[end]["rounds"][-1]["mean"] for e in comparisons] for end in ("task_blind", "oracle")]
-        shares = [(value - low) / (high - low) for value, low, high in zip(last, *ends, strict=True)]
-        found[policy] = {
-            "returns": {**_mean_over_seeds(last), "single": last},
-            "recovered": {**_mean_over_seeds(shares), "single": shares},
-            "changes": [evaluations[policy].get("change") for evaluations in comparisons],
+    last = {policy: [e[policy]["rounds"][-1]["mean"] for e in comparisons] for policy in comparisons[0]}
+    gap = _mean_over_seeds(list(np.subtract(last["oracle"], last["task_blind"])))
+    low = float(np.mean(last["task_blind"]))
+    others = [policy for policy in last if policy not in ("oracle", "task_blind") and gap["ci95"][0] > 0]
+    policies = {
+        policy: {
+            **_mean_over_seeds(values),
+            "single": values,
+            "changes": [e[policy].get("change") for e in comparisons],
         }
-    return found
+        for policy, values in last.items()
+    }
+    recovered = {policy: (float(np.mean(last[policy])) - low) / gap["mean"] for policy in others}
+    return {"policies": policies, "gap": gap, "recovered": recovered}
 
 
 def _mean_over_seeds(values: Sequence[float]) -> dict[str, Any]:
@@ -235,6 +246,7 @@ CALLED: tuple[Callable[..., Any], ...] = (
     kept,
     checkpoint,
     kept_of,
+    training_of,
     published,
     source,
     number,

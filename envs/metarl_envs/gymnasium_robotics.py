@@ -67,7 +67,7 @@ class GoalTasks(TaskDistribution):
         return HiddenGoal(env, goal, self.kind.action, _free[key] if render_mode is None else None)
 
 
-class HiddenGoal(gymnasium.Wrapper[np.ndarray, Any, Any, Any]):
+class HiddenGoal(gymnasium.Wrapper[np.ndarray, Any, dict[str, np.ndarray], Any]):
     """`env` with one goal, which observations do not tell: float64 [observation, achieved goal].
 
     The first `num_actions` actions are the policy's, the others 0.

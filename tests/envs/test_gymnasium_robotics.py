@@ -194,7 +194,7 @@ def test_an_environment_that_was_used_before_does_what_a_new_one_does(
         rows = [np.append(env.reset(seed=7)[0], 0.0)]
         for action in np.random.default_rng(7).uniform(-1, 1, (8, family.kind.action)).astype(np.float32):
             seen, gained, *_ = env.step(action)
-            rows.append(np.append(seen, gained))
+            rows.append(np.append(seen, float(gained)))
         env.close()
         return env.unwrapped, np.array(rows)
 

@@ -100,16 +100,18 @@ def comparison(**means: float) -> dict[str, Any]:
     return {"evaluations": scores, "pairs": []}
 
 
-def test_the_share_of_the_gap_is_each_seeds_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shares_are_of_a_gap_that_the_seeds_show(monkeypatch: pytest.MonkeyPatch) -> None:
     files = {
         "a": comparison(oracle=10.0, adaptive=8.0, task_blind=0.0),
-        "b": comparison(oracle=30.0, adaptive=20.0, task_blind=10.0),
+        "b": comparison(oracle=31.0, adaptive=20.0, task_blind=20.0),
+        "c": comparison(oracle=10.0, adaptive=5.0, task_blind=40.0),
     }
     monkeypatch.setattr(results, "kept", lambda name: results.Kept(name, {"result": files[name]}))
     found = results.compared_over_seeds(["a", "b"])
-    assert found["adaptive"]["recovered"]["single"] == [0.8, 0.5]
-    assert found["adaptive"]["returns"]["mean"] == 14.0
-    assert found["oracle"]["recovered"]["single"] == [1.0, 1.0]
+    assert found["gap"]["mean"] == 10.5
+    assert found["recovered"] == {"adaptive": 4.0 / 10.5}
+    assert found["policies"]["adaptive"]["single"] == [8.0, 20.0]
+    assert results.compared_over_seeds(["a", "c"])["recovered"] == {}
 
 
 def test_of_a_comparison_the_file_in_its_folder_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
