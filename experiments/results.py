@@ -21,8 +21,9 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import yaml
 
+from metarl.config import load_config
+from metarl.config.schema import TrainingConfig
 from metarl.evaluation import aggregate
 from metarl.evaluation.statistics import seed_ci95
 
@@ -93,10 +94,9 @@ def checkpoint(run: str) -> dict[str, Any]:
     return {"iteration": int(folder.name), **json.loads((folder / "meta.json").read_text(encoding="utf-8"))}
 
 
-def training_of(name: str) -> dict[str, Any]:
-    """The section `training` of experiments/NAME.yaml."""
-    section: dict[str, Any] = yaml.safe_load((HERE / f"{name}.yaml").read_text(encoding="utf-8"))["training"]
-    return section
+def training_of(name: str) -> TrainingConfig:
+    """The section `training` of a configuration."""
+    return load_config(name).training
 
 
 def source(*names: str) -> str:

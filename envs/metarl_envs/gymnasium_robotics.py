@@ -107,7 +107,7 @@ class HiddenGoal(gymnasium.Wrapper[np.ndarray, Any, dict[str, np.ndarray], Any])
         self._is_open = False
 
 
-def _visible(seen: dict[str, np.ndarray]) -> np.ndarray:
+def _visible(seen: Any) -> np.ndarray:
     return np.concatenate([seen["observation"], seen["achieved_goal"]])
 
 
