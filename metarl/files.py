@@ -67,12 +67,12 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it; ConfigError where that is not allowed."""
+def make_folder(folder: Path, what: str = "directory") -> None:
+    """Make `folder`, a `what`, and those above it; ConfigError where that is not allowed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot make the directory {folder}: {error.strerror}") from error
+        raise ConfigError(f"cannot make the {what} {folder}: {error.strerror}") from error
 
 
 @contextmanager

@@ -87,12 +87,13 @@ def judged(
 
 def show(comparison: Comparison, out: Path) -> None:
     """The table; comparison.json and comparison.png in `out`."""
+    from metarl.files import write_text
     from metarl.report.page.compare import comparison_figure, comparison_table
     from metarl.report.style import save
 
     console = result_console()
     console.print(comparison_table(comparison))
-    (out / "comparison.json").write_text(json.dumps(comparison.to_json(), indent=2) + "\n", encoding="utf-8")
+    write_text(out / "comparison.json", json.dumps(comparison.to_json(), indent=2) + "\n")
     save(comparison_figure(comparison.evaluations, (8.4, 5.2)), out / "comparison.png")
     for file in ("comparison.json", "comparison.png"):
         console.print(f"{out}/{file}", markup=False, highlight=False, soft_wrap=True)

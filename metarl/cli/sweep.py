@@ -54,7 +54,7 @@ def sweep(
             raise ConfigError("nothing to compare: give values to compare, as key=a,b, or --seeds N")
         _check(settings, asha)
         about = {"config": str(config), "arguments": given, "num_seeds": seeds or 1, "asha": asha}
-        make_folder(root)
+        make_folder(root, "sweep directory")
         with locked(root / ".lock", f"another sweep is training in {root}"):
             results.check_directory(root, settings, resume)
             runs, screen = grid.all_runs(settings), console()

@@ -79,7 +79,7 @@ def open_run(path: Path, config: RunConfig, resume: bool) -> Iterator[RunDirecto
     Records beyond the restored checkpoint are dropped. ConfigError where the directory holds a run and
     `resume` is off, where that run has another configuration, or while another process trains in it.
     """
-    make_folder(path)
+    make_folder(path, "run directory")
     with locked(path / ".lock", f"another process is training in {path}"):
         restored = _check(path, config, resume)
         iteration = restored.iteration if restored else 0

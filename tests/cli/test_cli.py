@@ -140,7 +140,7 @@ def test_a_run_is_neither_overwritten_nor_mixed(config: str) -> None:
         (["train", "small.yaml", "--local", "task_distribution.name=Cartpole"], "known: AntDir"),
         (["train", "small.yaml", "--local", "task_distribution.name=no_such_module:X"], "cannot import"),
         (["train", "small.yaml", "--local", "--address", "auto"], "exclude each other"),
-        (["train", "small.yaml", "--local", "--run-dir", "small.yaml"], "cannot make the directory"),
+        (["train", "small.yaml", "--local", "--run-dir", "small.yaml"], "cannot make the run directory"),
         (["evaluate", "nothing"], "not a run directory"),
         (["evaluate", "nothing", "--split", "held_out"], "allowed: train, test, ood, validation"),
         (["tasks", "show", "Cartpole"], "unknown task distribution 'Cartpole'"),

@@ -128,7 +128,7 @@ def test_names_are_safe_short_and_unlike_each_other() -> None:
         (["--seeds", "0"], "--seeds"),
         ([], "nothing to compare"),
         (["--seeds", "2", "--asha", "training.evaluate_every=0"], "training.evaluate_every = 0"),
-        (["--seeds", "2", "--run-dir", "small.yaml"], "cannot make the directory"),
+        (["--seeds", "2", "--run-dir", "small.yaml"], "cannot make the sweep directory"),
         (["--seeds", "2", "--run-dir", "s3://bucket/runs"], "a sweep's is a path"),
     ],
 )

@@ -103,9 +103,8 @@ def film(
             )
     finally:
         batch.close()
-    changes = [distribution.change_step(task) for task in tasks]
     rows = tuple(
-        tuple(replace(_clip(camera, trial, plan, task, k, r), change_step=changes[k]) for r in filmed)
+        tuple(_clip(camera, trial, plan, task, k, r, distribution.change_step(task)) for r in filmed)
         for k, task in enumerate(tasks)
     )
     return Film(rows, every, float(batch.metadata.get("render_fps", 20)), plan.adapts, split)
@@ -132,7 +131,13 @@ def _filmed_rounds(rounds: str, num_rounds: int) -> tuple[int, ...]:
 
 
 def _clip(
-    camera: _FilmingBatch, trial: tuple[Round, ...], plan: TrialPlan, task: Task, k: int, round_index: int
+    camera: _FilmingBatch,
+    trial: tuple[Round, ...],
+    plan: TrialPlan,
+    task: Task,
+    k: int,
+    round_index: int,
+    change_step: float | None,
 ) -> Clip:
     episodes = trial[round_index]
     length = int(episodes.lengths[k, 0])
@@ -146,6 +151,7 @@ def _clip(
         episodes.rewards[k, 0, :length],
         episodes.observations[k, 0, :length],
         _belief_before(trial, round_index, k),
+        change_step,
     )
 
 

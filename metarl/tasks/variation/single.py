@@ -21,10 +21,9 @@ def simulator_of(env: gymnasium.Env) -> tuple[Any, Any] | None:
     """The MjModel and MjData that an environment simulates: its own `model` and `data`, or those of DeepMind Control's
     `physics`. None where it simulates none."""
     inner: Any = env.unwrapped
-    physics = getattr(inner, "physics", None)
-    owners = [(inner, lambda part: part), (physics, lambda part: getattr(part, "ptr", None))]
-    for owner, unpacked in owners:
-        model, data = (unpacked(getattr(owner, name, None)) for name in ("model", "data"))
+    for owner in (inner, getattr(inner, "physics", None)):
+        parts = (getattr(owner, name, None) for name in ("model", "data"))
+        model, data = (getattr(part, "ptr", part) for part in parts)  # dm_control wraps both
         if isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData):
             return model, data
     return None
