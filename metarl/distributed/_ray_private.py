@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from ray._private import services, worker
+from ray._private import auto_init_hook, services, worker
 from ray._private.ray_constants import DASHBOARD_CLIENT_MAX_SIZE, RAY_WORKER_NICENESS
 from ray._private.state import state
 from ray._raylet import AuthenticationMode, get_authentication_mode  # type: ignore[attr-defined]
@@ -41,6 +41,14 @@ def quiet() -> None:
     """Messages of Ray's clients that concern nobody: errors alone are shown."""
     for name in _CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def start_only_when_told() -> None:
+    """Calls into Ray that come after its end fail from now on. Ray would start another cluster for each of them.
+
+    Ray has a variable for it, RAY_ENABLE_AUTO_CONNECT, which it reads when it is imported.
+    """
+    auto_init_hook.enable_auto_connect = False
 
 
 def demands_token() -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotDone
@@ -47,8 +48,7 @@ class InterruptibleExecutor:
         self._executor, self._stop = executor, stop
         self._remote = executor if isinstance(executor, RemoteExecutor) else None
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        if self._remote:
-            _start_thread(self._run_calls)
+        self._thread = _start_thread(self._run_calls) if self._remote else None
 
     @property
     def num_workers(self) -> int:
@@ -64,16 +64,18 @@ class InterruptibleExecutor:
         return self._call(lambda: self._executor.ready(timeout_s))
 
     def close(self) -> None:
-        """End the workers; gives up after 10 s, which only workers of a dead cluster need."""
-        if not self._remote:
+        """End the workers and the call under way; gives up after 10 s, which only those of a dead cluster need."""
+        if self._thread is None:
             self._executor.close()
             return
+        end = time.monotonic() + _CLOSE_S
         self._calls.put(None)
         closed = _future_of(self._executor.close, _start_thread)  # the other thread may never come to it
         try:
             closed.result(_CLOSE_S)
         except NotDone:
             _log.warning("the workers did not end within %g s", _CLOSE_S)
+        self._thread.join(max(0.0, end - time.monotonic()))
 
     def _check(self) -> None:
         if self._stop.signal_number is not None:
@@ -100,7 +102,7 @@ class InterruptibleExecutor:
             call()
 
 
-def _future_of(function: Callable[[], Result], start: Callable[[Callable[[], None]], None]) -> Future[Result]:
+def _future_of(function: Callable[[], Result], start: Callable[[Callable[[], None]], object]) -> Future[Result]:
     """The future result of `function`, which `start` has run elsewhere."""
     future: Future[Result] = Future()
 
@@ -114,6 +116,8 @@ def _future_of(function: Callable[[], Result], start: Callable[[Callable[[], Non
     return future
 
 
-def _start_thread(function: Callable[[], None]) -> None:
-    """In a thread that does not keep the process from ending."""
-    threading.Thread(target=function, daemon=True).start()
+def _start_thread(function: Callable[[], None]) -> threading.Thread:
+    """A thread that does not keep the process from ending."""
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    return thread

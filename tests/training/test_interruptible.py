@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -65,6 +66,30 @@ def test_a_stop_ends_a_collection_that_never_returns(stuck: Stuck, monkeypatch: 
         executor.collect(make_units(Point(), 2), WEIGHTS, 0)
     executor.close()
     assert not stuck.may_end.is_set()
+    thread.join()
+
+
+def test_closed_it_calls_the_executor_no_more() -> None:
+    """A call that goes on while the connection to the cluster ends would meet whatever is there then."""
+    stop, returned = StopRequest(), threading.Event()
+
+    class Slow(Stuck):
+        def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[TrialBatch]:
+            batches = super().collect(units, weights, version)
+            time.sleep(0.3)
+            returned.set()
+            return batches
+
+        def close(self) -> None:
+            self.may_end.set()
+
+    slow = Slow()
+    executor = InterruptibleExecutor(slow, stop)
+    thread = when_called(slow, lambda: setattr(stop, "signal_number", 15))
+    with pytest.raises(CollectionStopped):
+        executor.collect(make_units(Point(), 2), WEIGHTS, 0)
+    executor.close()
+    assert returned.is_set()
     thread.join()
 
 
