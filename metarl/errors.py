@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class MetarlError(ValueError):
     """Base of every error caused by input: the command line prints it and exits with code 2."""
@@ -40,3 +43,13 @@ class Terminated(SystemExit):
 
     def __init__(self, signal_number: int):
         super().__init__(128 + signal_number)
+
+
+def did_you_mean(word: object, known: Iterable[str], before: str = "", after: str = " ") -> str:
+    """`did you mean 'a' or 'b'? `, the two nearest of the `known` words, whatever the case; empty where none is near.
+
+    `before` and `after` go around the question.
+    """
+    by_lower = {name.lower(): name for name in known if name}
+    near = [repr(by_lower[match]) for match in difflib.get_close_matches(str(word).lower(), list(by_lower), n=2)]
+    return f"{before}did you mean {' or '.join(near)}?{after}" if near else ""

@@ -5,20 +5,19 @@ Whatever an import raises becomes one MetarlError that names the file and the li
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import logging
 import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, reduce
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from metarl.errors import ConfigError, EnvironmentFault, MetarlError
+from metarl.errors import ConfigError, EnvironmentFault, MetarlError, did_you_mean
 
 _log = logging.getLogger(__name__)
 _PLATFORM = Path(__file__).resolve().parent
@@ -106,17 +105,9 @@ def user_frame(error: BaseException) -> tuple[str, int] | None:
     return own[-1] if own else frames[0] if frames else None
 
 
-def nearest(name: str, names: Sequence[str]) -> list[str]:
-    """Those of `names` that `name` may have meant, the nearest first, whatever the case."""
-    by_lower = {known.lower(): known for known in names}
-    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), list(by_lower))]
-
-
 def _unknown(name: str, kind: str, registered: dict[str, str]) -> str:
-    close = nearest(name, list(registered))
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
     known = ", ".join(registered) or "none installed"
-    return f"unknown {kind} {name!r}; {hint}known: {known}; or name your own as module:attr"
+    return f"unknown {kind} {name!r}; {did_you_mean(name, registered)}known: {known}; or name your own as module:attr"
 
 
 def _require_target(target: str, kind: str, error: type[MetarlError]) -> None:
@@ -157,8 +148,8 @@ def _import(target: str, kind: str, error: type[MetarlError]) -> object:
             found: object = reduce(getattr, attribute.split("."), module)
         except AttributeError as missing_name:
             names = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
-            there = ", ".join(nearest(attribute, names) or names) or "none"
-            raise error(f"{module_name!r} has no {attribute!r}; classes there: {there}") from missing_name
+            hint, there = did_you_mean(attribute, names), ", ".join(names) or "none"
+            raise error(f"{module_name!r} has no {attribute!r}; {hint}classes there: {there}") from missing_name
     return found
 
 

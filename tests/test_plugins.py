@@ -61,7 +61,7 @@ def test_a_registered_name_is_not_announced(caplog) -> None:
 
 @pytest.mark.parametrize(("name", "meant"), [("PointGaol", "PointGoal"), ("antdir2d", "AntDir2D")])
 def test_an_unknown_name_is_refused_with_the_nearest_ones(name: str, meant: str) -> None:
-    assert f"unknown gadget {name!r}; did you mean {meant}" in refusal(name)
+    assert f"unknown gadget {name!r}; did you mean {meant!r}" in refusal(name)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_module_that_does_not_exist_is_told_with_the_folder_that_was_searched(
 
 def test_a_missing_attribute_is_refused_with_the_nearest_classes_there(folder: Path) -> None:
     (folder / "mine_d.py").write_text("from pathlib import Path\nclass Arm: pass\nclass Leg: pass\n")
-    assert refusal("mine_d:Armm").endswith("'mine_d' has no 'Armm'; classes there: Arm")
+    assert refusal("mine_d:Armm").endswith("'mine_d' has no 'Armm'; did you mean 'Arm'? classes there: Arm, Leg")
     assert refusal("mine_d:Wheel").endswith("classes there: Arm, Leg")
 
 

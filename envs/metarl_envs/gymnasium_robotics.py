@@ -6,18 +6,18 @@ Not among the registered names: `task_distribution: {name: "metarl_envs.gymnasiu
 
 from __future__ import annotations
 
-import difflib
-from collections import defaultdict, deque
-from functools import cache
+from collections.abc import Hashable
+from functools import cache, partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from metarl.errors import TaskError
+from metarl.errors import TaskError, did_you_mean
 from metarl.tasks import Task, TaskDistribution
 from metarl_envs.gymnasium_robotics_goals import goal_of, goal_parameters
 from metarl_envs.gymnasium_robotics_names import ENVIRONMENTS
+from metarl_envs.reuse import Reused, take
 
 _REQUIREMENTS = ("gymnasium-robotics>=1.4,<1.5",)
 _OTHERS = {  # what is in Gymnasium-Robotics besides, and why it is not here
@@ -61,23 +61,20 @@ class GoalTasks(TaskDistribution):
         return f"{name}{'Dense' if self.reward == 'dense' else ''}-{version}"
 
     def make(self, task: Task, render_mode: str | None = None) -> gymnasium.Env:
-        key = (self.registered_id, self.horizon, render_mode)
-        env = _take(*key)
-        goal = goal_of(task, env.unwrapped, self.kind)
-        return HiddenGoal(env, goal, self.kind.action, _free[key] if render_mode is None else None)
+        key = None if render_mode else ("GoalTasks", self.registered_id, self.horizon)
+        env = take(key, partial(_build, self.registered_id, self.horizon, render_mode))
+        return HiddenGoal(env, goal_of(task, env.unwrapped, self.kind), self.kind.action, key)
 
 
-class HiddenGoal(gymnasium.Wrapper[np.ndarray, Any, dict[str, np.ndarray], Any]):
+class HiddenGoal(Reused):
     """`env` with one goal, which observations do not tell: float64 [observation, achieved goal].
 
-    The first `num_actions` actions are the policy's, the others 0.
-    Closing it keeps `env` for the next task (`free`): building one takes as long as tens of steps. A test holds a used
-    one to what a new one does.
+    The first `num_actions` actions are the policy's, the others 0. Building `env` takes as long as tens of steps.
     """
 
-    def __init__(self, env: Any, goal: np.ndarray, num_actions: int, free: deque[Any] | None):
-        super().__init__(env)
-        self._goal, self._inner, self._free, self._is_open = goal, env.unwrapped, free, True
+    def __init__(self, env: Any, goal: np.ndarray, num_actions: int, key: Hashable | None):
+        super().__init__(env, key)
+        self._goal, self._inner = goal, env.unwrapped
         parts = [env.observation_space[key].shape[0] for key in ("observation", "achieved_goal")]
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (sum(parts),), np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (num_actions,))
@@ -99,13 +96,6 @@ class HiddenGoal(gymnasium.Wrapper[np.ndarray, Any, dict[str, np.ndarray], Any])
         success = bool(info["is_success"] if "is_success" in info else info["success"])
         return _visible(seen), float(reward), bool(terminated), bool(truncated), {**info, "success": success}
 
-    def close(self) -> None:
-        if self._is_open and self._free is not None:
-            self._free.append(self.env)
-        elif self._is_open:
-            self.env.close()
-        self._is_open = False
-
 
 def _visible(seen: Any) -> np.ndarray:
     return np.concatenate([seen["observation"], seen["achieved_goal"]])
@@ -120,22 +110,12 @@ def _forget(inner: Any) -> None:
 
 # --- environments --------------------------------------------------------------------------------------
 
-_Key = tuple[str, int, str | None]
-_free: defaultdict[_Key, deque[Any]] = defaultdict(deque)  # of this process; appending and popping are atomic
 
-
-def _take(env_id: str, horizon: int, render_mode: str | None) -> Any:
-    """An environment of this id, whose goal is to be set: one that was closed, or a new one."""
-    try:
-        return _free[env_id, horizon, render_mode].pop()
-    except IndexError:
-        _register()
-        options: dict[str, Any] = {
-            "max_episode_steps": horizon,
-            "disable_env_checker": True,
-            "render_mode": render_mode,
-        }
-        return gymnasium.make(env_id, **options)
+def _build(env_id: str, horizon: int, render_mode: str | None) -> Any:
+    """An environment of this id, whose goal is to be set."""
+    _register()
+    options: dict[str, Any] = {"max_episode_steps": horizon, "disable_env_checker": True, "render_mode": render_mode}
+    return gymnasium.make(env_id, **options)
 
 
 @cache
@@ -187,6 +167,5 @@ def _unknown(env: object) -> str:
     for start, why in _OTHERS.items():
         if said.startswith(start):
             return f"GoalTasks: env = {env!r} has no goal that a task could set: {why}; {allowed}"
-    near = difflib.get_close_matches(said, ENVIRONMENTS, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(said, ENVIRONMENTS)
     return f"GoalTasks: env = {env!r} is no goal-conditioned environment of Gymnasium-Robotics; {hint}{allowed}"

@@ -9,10 +9,8 @@ environment is made: 2 s for ML1, 15 s for ML10, about a minute for ML45.
 
 from __future__ import annotations
 
-import difflib
 import pickle
 import threading
-from collections import defaultdict, deque
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -21,9 +19,10 @@ import gymnasium
 import numpy as np
 from gymnasium.utils import seeding
 
-from metarl.errors import TaskError
+from metarl.errors import TaskError, did_you_mean
 from metarl.tasks import Choice, Parameter, Task, TaskDistribution, Uniform
 from metarl_envs.meta_world_names import BENCHMARKS, ENVIRONMENTS, NUM_GOALS
+from metarl_envs.reuse import Reused, take
 
 _MAX_HORIZON = 500  # then Meta-World ends an episode itself
 _REQUIREMENTS = ("mujoco==3.3.0", "metaworld==3.1.1")
@@ -74,7 +73,7 @@ class MetaWorld(TaskDistribution):
             raise TaskError(f"{task}: {self.benchmark} has no {kind} tasks of {name}")
         env = _take(name)
         env.unwrapped.set_task(goals[goal % NUM_GOALS])
-        return _Reused(env, name)
+        return _Seeded(env, ("MetaWorld", name))
 
 
 class MetaWorldReach(TaskDistribution):
@@ -104,44 +103,26 @@ class MetaWorldReach(TaskDistribution):
         where = np.hstack([env.init_config["obj_init_pos"], [task["x"], task["y"], task["z"]]])
         settings = {"rand_vec": where, "env_cls": type(env), "partially_observable": True}
         env.set_task(metaworld.Task(env_name="reach-v3", data=pickle.dumps(settings)))
-        return _Reused(env, "reach-v3")
+        return _Seeded(env, ("MetaWorld", "reach-v3"))
 
 
 # --- environments --------------------------------------------------------------------------------------
 
-_free: defaultdict[str, deque[Any]] = defaultdict(deque)  # of this process; appending and popping are atomic
-
 
 def _take(name: str) -> Any:
-    """A Meta-World environment of this name, whose task is to be set: one that was closed, or a new one."""
-    try:
-        return _free[name].pop()
-    except IndexError:
-        import metaworld
+    """A Meta-World environment of this name, whose task is to be set. Building one takes as long as 200 steps."""
+    import metaworld
 
-        return metaworld.env_dict.ALL_V3_ENVIRONMENTS[name]()
+    return take(("MetaWorld", name), metaworld.env_dict.ALL_V3_ENVIRONMENTS[name])
 
 
-class _Reused(gymnasium.Wrapper):
-    """Keeps Meta-World's environment for the next task when it is closed: building one takes as long as 200 steps.
-
-    A test holds a used one to what a new one does. `reset(seed=...)` gives the generator a seed, which Meta-World
-    does not; nothing of an episode hangs on it.
-    """
-
-    def __init__(self, env: Any, name: str):
-        super().__init__(env)
-        self._name, self._is_open = name, True
+class _Seeded(Reused):
+    """`reset(seed=...)` gives the generator a seed, which Meta-World does not; nothing of an episode hangs on it."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is not None:
             self.env.unwrapped.np_random = seeding.np_random(seed)[0]
         return self.env.reset(seed=seed, options=options)
-
-    def close(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            _free[self._name].append(self.env)
 
 
 # --- benchmarks ----------------------------------------------------------------------------------------
@@ -180,10 +161,8 @@ def _require_known(option: str, given: Any, known: Sequence[str]) -> None:
     """TaskError with what is allowed, and the nearest of it, where `given` is not among `known`."""
     if given in known:
         return
-    near = difflib.get_close_matches(str(given), known, 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
     what = f"ML1 needs an environment, {option}" if given is None else f"{option} = {given!r} is not Meta-World's"
-    raise TaskError(f"MetaWorld: {what}; {hint}allowed: {', '.join(known)}")
+    raise TaskError(f"MetaWorld: {what}; {did_you_mean(given, known)}allowed: {', '.join(known)}")
 
 
 def _require_horizon(name: str, horizon: int) -> None:

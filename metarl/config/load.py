@@ -16,11 +16,11 @@ from pydantic import BaseModel, ValidationError
 from metarl.algorithms.base import AlgorithmPlugin, Section
 from metarl.algorithms.registry import available_algorithms, load_algorithm, resolve_preset
 from metarl.config import scalars
-from metarl.config.messages import choices_of, did_you_mean, explain, shortened
+from metarl.config.messages import choices_of, explain, shortened
 from metarl.config.migrate import migrate
 from metarl.config.overrides import refuse_interpolation, set_keys
 from metarl.config.schema import STORED, RunConfig, TaskDistributionConfig
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, did_you_mean
 
 RESUME_MAY_CHANGE = ("training.iterations", "training.env_steps_limit", "training.time_limit_minutes", "executor")
 
@@ -50,7 +50,7 @@ def config_path(name_or_path: str | Path) -> Path:
         raise ConfigError(f"no configuration file {path}: it is a folder")
     hint = did_you_mean(path.stem, known)
     raise ConfigError(
-        f"no configuration file {path}, and none of that name comes with metarl;{hint} `metarl config list` shows all"
+        f"no configuration file {path}, and none of that name comes with metarl; {hint}`metarl config list` shows all"
     )
 
 

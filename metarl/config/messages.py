@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
@@ -12,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from metarl.config.migrate import moved_key, moved_value
+from metarl.errors import did_you_mean
 
 _LONGEST_VALUE = 80
 _NOT_A_SECTION = ("model_type", "dict_type", "model_attributes_type")
@@ -47,7 +47,7 @@ def _explain(error: ErrorDetails, found: _Place, key: str, prefix: Sequence[str]
     if kind == "union_tag_invalid":
         tag = error["input"]["name"]
         allowed = ", ".join(choices)
-        return f"{key}.name = {shortened(tag)}: unknown;{did_you_mean(tag, choices)} allowed: {allowed}"
+        return f"{key}.name = {shortened(tag)}: unknown; {did_you_mean(tag, choices)}allowed: {allowed}"
     if kind in _NOT_A_SECTION:
         return f"{key} = {value}: must be a section, such as {_example(error['input'], found, choices)}"
     if kind == "value_error":
@@ -65,12 +65,6 @@ def shortened(value: Any) -> str:
     except ValueError:  # a whole number of thousands of digits
         return "a number that is too long"
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 3]}..."
-
-
-def did_you_mean(word: Any, known: Collection[str]) -> str:
-    """` did you mean 'x'?` where a known word is near, else nothing."""
-    close = difflib.get_close_matches(str(word), list(known), n=1)
-    return f" did you mean {close[0]!r}?" if close else ""
 
 
 def choices_of(annotation: Any) -> dict[str, type[BaseModel]]:
@@ -123,7 +117,7 @@ def _why_unknown(found: _Place, prefix: Sequence[str]) -> str:
         inner = [tag for tag, section in choices.items() if word in section.model_fields]
         if inner:
             return f"it is {'.'.join((*parents, name, word))}, of name {' or '.join(inner)}"
-    return f"unknown key;{did_you_mean(word, valid)} {keys_here}"
+    return f"unknown key; {did_you_mean(word, valid)}{keys_here}"
 
 
 def _locate(model: type[BaseModel], loc: Sequence[int | str]) -> _Place:

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 from metarl_envs import gymnasium_robotics as adapter
+from metarl_envs import reuse
 from metarl_envs.gymnasium_robotics import GoalTasks
 from metarl_envs.gymnasium_robotics_goals import goal_of
 from metarl_envs.gymnasium_robotics_names import ENVIRONMENTS, MAZES, goal_cells
@@ -60,7 +61,7 @@ def test_the_learner_builds_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"env": "FetchReech-v4"}, "did you mean 'FetchReach-v4'? allowed: FetchReach-v4, FetchPush-v4"),
+        ({"env": "FetchReech-v4"}, "did you mean 'FetchReach-v4' or 'FetchPush-v4'"),
         ({"env": "FetchReachDense-v4"}, "write env: FetchReach-v4 and reward: dense"),
         ({"env": "FrankaKitchen-v1"}, "has no goal that a task could set: its goals are lists of chores"),
         ({"env": "AdroitHandDoor-v1"}, "has no goal that a task could set"),
@@ -106,7 +107,7 @@ def test_goals_lie_in_marked_cells_and_where_none_is_marked_in_all_free_ones() -
 
 def test_a_missing_package_is_named_with_pips_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
-    monkeypatch.setattr(adapter, "_free", defaultdict(deque))
+    monkeypatch.setattr(reuse, "_free", defaultdict(deque))
     adapter._register.cache_clear()
     family = GoalTasks()
     with pytest.raises(TaskError, match=re.escape("pip install 'gymnasium-robotics>=1.4,<1.5'")):
@@ -198,7 +199,7 @@ def test_an_environment_that_was_used_before_does_what_a_new_one_does(
         env.close()
         return env.unwrapped, np.array(rows)
 
-    monkeypatch.setattr(adapter, "_free", defaultdict(deque))
+    monkeypatch.setattr(reuse, "_free", defaultdict(deque))
     new, rows = episode(tasks[0])
     used, _ = episode(tasks[1])
     again, others = episode(tasks[0])

@@ -55,8 +55,14 @@ def test_horizons_are_those_that_meta_world_allows(family: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"benchmark": "ML11"}, "benchmark = 'ML11' is not Meta-World's; did you mean 'ML1'? allowed: ML1, ML10, ML25"),
-        ({"env": "reech-v3"}, "env = 'reech-v3' is not Meta-World's; did you mean 'reach-v3'? allowed: assembly-v3, "),
+        (
+            {"benchmark": "ML11"},
+            "benchmark = 'ML11' is not Meta-World's; did you mean 'ML1' or 'ML10'? allowed: ML1, ML10, ML25",
+        ),
+        (
+            {"env": "reech-v3"},
+            "env = 'reech-v3' is not Meta-World's; did you mean 'reach-v3' or 'reach-wall-v3'? allowed: assembly-v3, ",
+        ),
         ({}, "ML1 needs an environment, env; allowed: assembly-v3, basketball-v3"),
         ({"benchmark": "ML10", "env": "reach-v3"}, "env = 'reach-v3' is for ML1 alone"),
         ({"env": "reach-v3", "seed": -1}, "seed must be a whole number"),

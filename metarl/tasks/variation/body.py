@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from metarl.errors import TaskError
-from metarl.plugins import nearest
+from metarl.errors import TaskError, did_you_mean
 from metarl.tasks.changes import change_steps
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.priors import ends_of
@@ -79,9 +78,7 @@ class Body:
 def _declared(name: str, entry: EffectEntry) -> Declared:
     where, kind = f"effects.{name}", entry.effect or name
     if kind not in EFFECTS:
-        close = nearest(kind, list(EFFECTS))
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise TaskError(f"{where}: unknown effect {kind!r}; {hint}allowed: {', '.join(EFFECTS)}")
+        raise TaskError(f"{where}: unknown effect {kind!r}; {did_you_mean(kind, EFFECTS)}allowed: {', '.join(EFFECTS)}")
     effect = EFFECTS[kind]
     if entry.dimensions is not None and (effect.is_index or not entry.dimensions):
         why = "its value is the index of the dimension" if effect.is_index else "it names none"

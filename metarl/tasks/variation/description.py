@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from metarl.errors import TaskError
-from metarl.plugins import nearest
+from metarl.errors import TaskError, did_you_mean
 from metarl.tasks.changes import AT_STEP
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.priors import Choice, InDisc, LogUniform, Mixture, Prior, Uniform, ends_of
@@ -115,9 +114,7 @@ def _explained(error: ValidationError, kind: type[Entry], where: str) -> str:
     if details["type"] == "missing":
         return f"{where}: {key} is missing; it has no default. Keys here: {keys}"
     if details["type"] == "extra_forbidden":
-        close = nearest(key, list(kind.model_fields))
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        return f"{where}: unknown key {key!r}; {hint}keys here: {keys}"
+        return f"{where}: unknown key {key!r}; {did_you_mean(key, kind.model_fields)}keys here: {keys}"
     if key in ("prior", "ood", "test") or (key == "at_step" and not isinstance(details["input"], int)):
         return f"{where}.{key} = {details['input']!r}: must be a prior: {_PRIORS}"
     return f"{where}.{key} = {details['input']!r}: {details['msg'].replace('Input should be', 'must be')}"
@@ -136,9 +133,7 @@ def prior_of(content: Any, where: str, size: int | None = None) -> Prior:
         raise TaskError(f"{where} = {content!r}: must be one prior: {_PRIORS}")
     kind, values = next(iter(content.items()))
     if kind not in _KINDS:
-        close = nearest(str(kind), _KINDS)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise TaskError(f"{where}: unknown prior {kind!r}; {hint}allowed: {_PRIORS}")
+        raise TaskError(f"{where}: unknown prior {kind!r}; {did_you_mean(kind, _KINDS)}allowed: {_PRIORS}")
     try:
         return _prior(str(kind), values, where, size)
     except TaskError as error:

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from metarl.errors import TaskError
-from metarl.plugins import describe, nearest
+from metarl.errors import TaskError, did_you_mean
+from metarl.plugins import describe
 from metarl.tasks.batch import EnvBatch, TaskBatch
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.model_file import load_model
@@ -195,8 +195,7 @@ class MujocoVariation(MujocoTaskDistribution):
             )
         except gymnasium.error.NameNotFound as error:
             known = [name for name in gymnasium.registry if name not in ("", None)]
-            close = nearest(self.env_id, known)
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            hint = did_you_mean(self.env_id, known, "; ", "")
             raise TaskError(f"{self.name}: env = {self.env_id!r} is not registered with Gymnasium{hint}") from error
         except Exception as error:
             raise TaskError(f"{self.name}: gymnasium.make({self.env_id!r}) raised {describe(error)}") from error
@@ -352,8 +351,8 @@ def _file_of(model: str) -> Path:
     path = Path(model).expanduser().resolve()
     if path.is_file():
         return path
-    near = nearest(path.name, [p.name for p in path.parent.glob("*.xml")]) if path.parent.is_dir() else []
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    there = [p.name for p in path.parent.glob("*.xml")] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, there, "; ", "")
     raise TaskError(f"MujocoVariation: model = {model!r}: there is no file {path}{hint}")
 
 

@@ -15,8 +15,8 @@ from typing import Any, cast
 import mujoco
 import numpy as np
 
-from metarl.errors import TaskError
-from metarl.plugins import available, load_target, nearest, plugin_errors
+from metarl.errors import TaskError, did_you_mean
+from metarl.plugins import available, load_target, plugin_errors
 from metarl.tasks.mujoco import MujocoEquations
 from metarl.tasks.physics import Physics
 from metarl.tasks.task import TaskParams
@@ -79,8 +79,7 @@ class State:
         if found < 0:
             count = getattr(self.model, {"body": "nbody", "site": "nsite", "joint": "njnt", "sensor": "nsensor"}[kind])
             known = [getattr(self.model, kind)(i).name for i in range(count)]
-            close = nearest(name, known)
-            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            hint = did_you_mean(name, known)
             raise TaskError(f"the model has no {kind} {name!r}; {hint}there are: {', '.join(known) or 'none'}")
         return int(found)
 

@@ -17,8 +17,7 @@ from typing import Any, Literal
 import mujoco
 import numpy as np
 
-from metarl.errors import TaskError
-from metarl.plugins import nearest
+from metarl.errors import TaskError, did_you_mean
 from metarl.tasks.physics import Physics, owner_of
 from metarl.tasks.variation.description import FieldEntry
 
@@ -107,8 +106,7 @@ def address_of(text: str, model: Any, where: str) -> Address:
     field = ALIASES.get(field, field)
     if field not in KINDS:
         known = [*KINDS, *ALIASES]
-        close = nearest(field, known)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        hint = did_you_mean(field, known)
         raise TaskError(f"{where} = {text!r}: unknown field {field!r}; {hint}allowed: {', '.join(known)}")
     element = KINDS[field].element
     if not element:
@@ -129,8 +127,7 @@ def _matching(field: str, element: str, pattern: str, model: Any, where: str) ->
         if element == "body" and "*" in part:
             matches = [i for i in matches if i]  # the world has no dynamics of its own
         if not matches:
-            close = nearest(part.strip("*"), names)
-            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            hint = did_you_mean(part.strip("*"), names)
             there = ", ".join(names) or "none"
             raise TaskError(f"{where}: the model has no {element} {part!r}; {hint}there are: {there}")
         chosen += [i for i in matches if i not in chosen]

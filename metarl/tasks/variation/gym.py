@@ -12,8 +12,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Discrete, MultiDiscrete
 
-from metarl.errors import TaskError
-from metarl.plugins import describe, load_target, nearest
+from metarl.errors import TaskError, did_you_mean
+from metarl.plugins import describe, load_target
 from metarl.tasks.distribution import Parameter, TaskDistribution, require_horizon
 from metarl.tasks.priors import Choice
 from metarl.tasks.task import Task, TaskParams, Value
@@ -191,9 +191,8 @@ def _builder(env: str, horizon: int) -> Callable[..., gymnasium.Env]:
             raise TaskError(f"GymVariation: env = {env!r} is {type(found).__name__}, no class nor function")
         return _Named(env)
     if env not in gymnasium.registry and not attribute:
-        close = nearest(env, list(gymnasium.registry))
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
-        raise TaskError(f"GymVariation: env = {env!r} is not registered with Gymnasium{hint} Your own is module:attr")
+        hint = did_you_mean(env, gymnasium.registry)
+        raise TaskError(f"GymVariation: env = {env!r} is not registered with Gymnasium; {hint}your own is module:attr")
     return _Registered(env, horizon)
 
 
@@ -252,8 +251,7 @@ def _get(env: Any, path: str, where: str) -> Any:
         for part in parents:
             owner = getattr(owner, part, owner)
         known = [n for n in dir(owner) if not n.startswith("_") and not inspect.ismethod(getattr(owner, n, None))]
-        close = nearest(last, known)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        hint = did_you_mean(last, known)
         raise TaskError(
             f"{where} = {path!r}: {type(env).__name__} has no such attribute; {hint}there are: {', '.join(known)}"
         ) from None

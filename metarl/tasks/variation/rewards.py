@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from metarl.errors import TaskError
-from metarl.plugins import nearest
+from metarl.errors import TaskError, did_you_mean
 from metarl.tasks.task import TaskParams
 
 
@@ -51,8 +50,7 @@ def declared_reward(content: Mapping[str, Any]) -> Any:
     """The reward that a section names; TaskError naming what is wrong with it."""
     if len(content) != 1 or next(iter(content)) not in REWARDS:
         kinds = " or ".join(f"{{{name}: {{{', '.join(kind.model_fields)}}}}}" for name, kind in REWARDS.items())
-        close = nearest(str(next(iter(content), "")), list(REWARDS))
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = did_you_mean(next(iter(content), ""), REWARDS)
         raise TaskError(f"reward = {dict(content)}: {hint}allowed: {kinds}, or module:function")
     name, values = next(iter(content.items()))
     kind = REWARDS[name]

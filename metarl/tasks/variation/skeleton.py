@@ -10,8 +10,8 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from metarl.errors import TaskError
-from metarl.plugins import describe, nearest
+from metarl.errors import TaskError, did_you_mean
+from metarl.plugins import describe
 from metarl.tasks.check.effects import effects_between
 from metarl.tasks.check.rollouts import SEED, rollout
 from metarl.tasks.variation.gym import GymVariation
@@ -42,8 +42,8 @@ def skeleton(name: str, source: str | None) -> dict[str, str]:
 def _of_file(name: str, path: Path) -> dict[str, str]:
     """A model of the user's own, copied where it stands alone, else named by its path."""
     if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.xml")]) if path.parent.is_dir() else []
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        there = [p.name for p in path.parent.glob("*.xml")] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, there, "; ", "")
         raise TaskError(f"tasks new: there is no file {path}{hint}")
     text = path.read_text(encoding="utf-8")
     try:
@@ -84,8 +84,7 @@ def _vary(model: Any) -> list[str]:
 def _of_gym(name: str, env_id: str) -> dict[str, str]:
     """Of a registered environment: model fields where it is one of MuJoCo, else attributes that have an effect."""
     if env_id not in gymnasium.registry and ":" not in env_id:  # module:id, of a module that registers it
-        close = nearest(env_id, list(gymnasium.registry))
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        hint = did_you_mean(env_id, gymnasium.registry, "; ", "")
         raise TaskError(f"tasks new: {env_id!r} is neither a Gymnasium id nor a file that ends in .xml{hint}")
     try:
         env = gymnasium.make(env_id)

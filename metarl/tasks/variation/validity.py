@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl.errors import TaskError
-from metarl.plugins import nearest
+from metarl.errors import TaskError, did_you_mean
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.priors import Mixture, Prior, ends_of
 from metarl.tasks.variation.fields import KINDS, FieldChange, base_of, changed_fields, names_of
@@ -121,6 +120,5 @@ def _shown(value: Any) -> str:
 def require_env_argument(kind: str, name: str, known: Sequence[str], where: str) -> None:
     """TaskError suggesting the nearest of `known` where `name` is none of them."""
     if name not in known:
-        close = nearest(name, known)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        hint = did_you_mean(name, known)
         raise TaskError(f"{where}: there is no {kind} {name!r}; {hint}there are: {', '.join(known) or 'none'}")
