@@ -78,6 +78,6 @@ def test_on_a_disk_that_is_full_the_newest_whole_checkpoint_loads(tmp_path: Path
         pytest.skip("user and mount namespaces are not permitted here")
     shell = 'mount -t tmpfs -o size=256k none "$1" && exec "$0" -c "$2" "$1"'
     command = ["unshare", "-rm", "sh", "-c", shell, sys.executable, str(tmp_path), FILL]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert 3 <= int(done.stdout) <= 6

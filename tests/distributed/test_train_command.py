@@ -15,7 +15,7 @@ import pytest
 
 from metarl.runs import checkpoint
 from metarl.runs.directory import read_records
-from tests.distributed.processes import wait_until
+from tests.distributed.processes import HANG_S, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -25,15 +25,16 @@ seed: 3
 task_distribution: {name: "tests.toy:Point", options: {fault: FAULT, above: ABOVE, horizon: 5}}
 algorithm: {name: maml, tasks_per_iteration: 4, num_streams: 2, hidden: [8], outer: {steps: 1}}
 training: {iterations: 100000, checkpoint_every: 1000, evaluate_every: 0, tasks_per_unit: 1}
-executor: {num_workers: 2, unit_deadline_s: 2}
+executor: {num_workers: 2, unit_deadline_s: DEADLINE}
 device: cpu
 """
 
 
 @contextmanager
-def training(folder: Path, fault: str, above: float) -> Iterator[subprocess.Popen[str]]:
-    """`metarl train` in `folder`, going on to be told of its first iteration; ended by handle."""
-    (folder / "toy.yaml").write_text(CONFIG.replace("FAULT", fault).replace("ABOVE", str(above)))
+def training(folder: Path, fault: str, above: float, deadline_s: float = HANG_S) -> Iterator[subprocess.Popen[str]]:
+    """`metarl train` in `folder`, whose units may take `deadline_s`; its processes are killed in the end."""
+    config = CONFIG.replace("FAULT", fault).replace("ABOVE", str(above)).replace("DEADLINE", str(deadline_s))
+    (folder / "toy.yaml").write_text(config)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     child = subprocess.Popen(
         [sys.executable, "-m", "metarl", "train", "toy.yaml", "--run-dir", "run"],
@@ -83,15 +84,15 @@ def title(process: psutil.Process) -> str:
 
 
 def test_an_environment_that_hangs_ends_the_run_with_one_message_and_its_last_iteration_saved(tmp_path: Path) -> None:
-    with training(tmp_path, "hang_hard", above=0.97) as child:
+    with training(tmp_path, "hang_hard", above=0.97, deadline_s=6) as child:
         below = first_iteration(child)
-        _, stderr = child.communicate(timeout=120)
+        _, stderr = child.communicate(timeout=HANG_S)
         assert child.returncode == 1
         wait_until(lambda: all_gone(below))
     last = stderr.splitlines()[-1]
     assert last.startswith("error: unit ")
     assert "Point(goal=0.9" in last
-    assert "failed 3 times, given up. First cause: no result within 2 s" in last
+    assert "failed 3 times, given up. First cause: no result within 6 s" in last
     assert "Traceback" not in stderr
     assert stderr.count("error: ") == 1
     iteration = read_records(tmp_path / "run" / "metrics.jsonl")[-1]["iteration"]
@@ -102,7 +103,7 @@ def test_a_run_on_ray_that_is_asked_to_end_saves_its_last_iteration_and_leaves_n
     with training(tmp_path, "none", above=1.0) as child:
         below = first_iteration(child)
         child.send_signal(signal.SIGTERM)
-        _, stderr = child.communicate(timeout=60)
+        _, stderr = child.communicate(timeout=HANG_S)
         assert child.returncode == 128 + signal.SIGTERM
         wait_until(lambda: all_gone(below))
     assert "stopped by SIGTERM" in stderr

@@ -140,7 +140,7 @@ config = load_config(pathlib.Path({str(tmp_path / "config.yaml")!r}))
 train(config, pathlib.Path({str(tmp_path / "run")!r}), lambda d, p: Interrupting(d, p, 8, kill))
 """
     environment = {**os.environ, "PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parent}"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=600)
     assert done.returncode == -signal.SIGKILL
     assert [r["iteration"] for r in records_of(tmp_path / "run")] == [0, 1, 2, 3, 3, 4, 5]
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
