@@ -1,5 +1,5 @@
 # make setup   a virtual environment with everything
-# make run     meta-train the quickstart and evaluate it on held-out tasks; interrupted, the same command goes on
+# make run     meta-train the quickstart and evaluate it on held-out tasks; interrupted, the same command continues
 # make test       everything that matters, in minutes; make test-all: the slow rest
 # make docs       the documentation site in site/; a warning is an error
 # make lint / type / bench

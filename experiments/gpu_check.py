@@ -4,7 +4,7 @@
 
 Parts: the tests marked `gpu`; updates on the GPU against the CPU's; exact resume; updates per second in every mode;
 short training runs; peak memory; operations for which the host waits. Each part runs in a process of its own within a
-time of its own, and each of its checks stands alone: a failure is recorded with its traceback, and the rest goes on.
+time of its own, and each of its checks stands alone: a failure is recorded with its traceback, and the rest continues.
 
 DIR/gpu_check.json is written after every check, DIR/gpu_check.png at the end. Exit code 0 where everything is ok, 1
 where something is not, 2 where the command cannot start. `--rehearse` does all of it on the CPU with small sizes.

@@ -88,8 +88,8 @@ def train(
     local: run in this process, without Ray. address: of a running Ray cluster; without it one is started here.
     progress: print it, or hand it to a reporter of your own.
 
-    Ctrl-C saves the last complete iteration and returns what there is; `resume` goes on from there. SIGTERM and SIGHUP
-    save it too and end the process (`metarl.errors.Terminated`).
+    Ctrl-C saves the last complete iteration and returns what there is; `resume` continues from there. SIGTERM and
+    SIGHUP save it too and end the process (`metarl.errors.Terminated`).
     """
     from metarl.cli.launch import launch, warm_start_of
     from metarl.runs.records import METRICS, read_records

@@ -41,7 +41,7 @@ class MetaWorld(TaskDistribution):
 
     Training and validation tasks coincide, because Meta-World holds none out. Observation 39, without the goal;
     action 4. Reward 0 to 10 per step. Never terminates. An episode is a success where any of its steps is, as
-    Meta-World counts; unlike in its evaluation, the episode goes on after it.
+    Meta-World counts; unlike in its evaluation, the episode continues after it.
     """
 
     version = 1

@@ -1,7 +1,7 @@
 """A control loop that gets observations from a robot, sends actions, adapts on the job, and survives its own restart.
 
 Before an action is sent the agent's state is on the disk, in --state. A controller that was killed and is started again
-goes on in the middle of the episode: what it was about to send is sent again where the robot has not moved, and what it
+continues in the middle of the episode: what it was about to send is sent again where the robot has not moved, and what it
 missed is at most the one message that the robot repeats. What it did is in --log, one line of JSON per step.
 
     python examples/robot/robot.py --port 5555 &
@@ -70,7 +70,7 @@ def main() -> None:
     agent = metarl.load_agent(arguments.run)
     if arguments.state.exists():
         agent.load_state(arguments.state)
-        print(f"goes on: {agent.status}", flush=True)
+        print(f"continues: {agent.status}", flush=True)
     else:
         agent.begin_task()
     connection = connect(arguments.port, arguments.wait)

@@ -87,7 +87,7 @@ class Agent:
         """Forget the task before, and begin the first episode on a new one.
 
         `seed`: of the actions on this task; a rollout's unit with this seed path acts alike. None: the agent's
-        generator goes on.
+        generator continues.
         """
         if seed is not None:
             path = (int(seed),) if isinstance(seed, int | np.integer) else tuple(int(s) for s in seed)

@@ -1,7 +1,7 @@
 """Runs on a Ray cluster: `metarl submit`, `metarl jobs`. Exit codes: 0 succeeded, 1 failed or stopped, 2 wrong input.
 
 metarl submit CONFIG:  check here -> send the current directory -> wait for a place -> follow the log
-                                                                 Ctrl-C at any time: the job goes on
+                                                                 Ctrl-C at any time: the job continues
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def submit(
     ] = 0,
     start_timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for them")] = 600,
 ) -> None:
-    """Meta-train what CONFIG describes on a Ray cluster; submitted again, the run goes on.
+    """Meta-train what CONFIG describes on a Ray cluster; submitted again, the run continues.
 
     The current directory is sent, without what .gitignore and .rayignore name, hidden files and runs/.
 
@@ -119,7 +119,7 @@ def _follow(server: JobServer, job_id: str, reservation: Reservation, start_time
         server.wait_for_start(job_id, reservation, start_timeout_s)
         job = server.follow(job_id, show)
     except KeyboardInterrupt:
-        _say(f"\njob {job_id} goes on\n{_next_steps(server, job_id)}")
+        _say(f"\njob {job_id} continues\n{_next_steps(server, job_id)}")
         raise typer.Exit(128 + signal.SIGINT) from None
     _say(_ending(job, tail))
     if job.status != "SUCCEEDED":
@@ -203,7 +203,7 @@ def show_log(
 
 @jobs_app.command("stop")
 def stop_job(job_id: JobId, address: Server = None) -> None:
-    """Stop a job: its training saves a checkpoint, and submitted again goes on from there."""
+    """Stop a job: its training saves a checkpoint, and submitted again continues from there."""
     with exit_codes():
         server = _server(address)
         if not server.job(job_id).has_ended:

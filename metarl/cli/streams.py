@@ -1,5 +1,5 @@
 """Standard streams whose reader may go away, as with `| head` or a terminal that is closed, and whose encoding may lack
-characters. Neither ends a command: training goes on without output."""
+characters. Neither ends a command: training continues without output."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def lasting_streams() -> Iterator[None]:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors=errors)
-    ending = "the output is closed: going on without it\n"
+    ending = "the output is closed: continuing without it\n"
     sys.stdout, sys.stderr = LastingStream(sys.stdout, ending), LastingStream(sys.stderr, None)
     try:
         yield

@@ -1,7 +1,7 @@
 """`metarl sweep CONFIG key=a,b --seeds N`: many runs side by side, and what they say about the settings.
 
 check every combination -> connect to Ray -> Tune starts runs as there is room -> table, sweep.json, sweep.png
-                                               Ctrl-C: each saves; the same command with --resume goes on
+                                               Ctrl-C: each saves; the same command with --resume continues
 Settings are compared on validation tasks; the chosen one is then judged on test tasks.
 """
 

@@ -1,4 +1,4 @@
-"""Training on a running Ray cluster: the loop is an actor that goes on from its checkpoint wherever it starts again."""
+"""Training on a running Ray cluster: the loop is an actor that continues from its checkpoint wherever it starts."""
 
 from __future__ import annotations
 

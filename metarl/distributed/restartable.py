@@ -119,7 +119,7 @@ def _wait_for_start(actor: Any, num_gpus: float) -> None:
 def _follow(actor: Any, outcome: Any, show: Callable[[Any], None], stop: StopSource) -> _Done[Any] | Failure:
     """Show events until the outcome is there; pass a signal on, again to each new process.
 
-    Where events cannot be shown any more (a pipe that is closed, a terminal that is gone) the work goes on without.
+    Where events cannot be shown any more (a pipe that is closed, a terminal that is gone) the work continues without.
     """
     pid, seen, told, is_shown = 0, 0, 0, True
     while True:
@@ -136,7 +136,7 @@ def _follow(actor: Any, outcome: Any, show: Callable[[Any], None], stop: StopSou
             except (OSError, ValueError, SystemExit) as error:
                 is_shown = False
                 with suppress(OSError, ValueError, SystemExit):
-                    _log.warning("the run goes on without output: %s", error)
+                    _log.warning("the run continues without output: %s", error)
         if is_done:
             return ray.get(outcome)
         if stop.signal_number is not None and told != pid:

@@ -40,9 +40,7 @@ def with_chunks_that_fit(work: Callable[[int], Result], chunk_size: int) -> tupl
                 f"the learner's device is out of memory with chunks of 1 task ({reason}). Use a smaller network or "
                 "fewer episodes, or device=cpu"
             )
-        _log.warning(
-            "out of device memory with chunks of %d tasks, going on with %d: %s", chunk_size, chunk_size // 2, reason
-        )
+        _log.warning("out of device memory with chunks of %d tasks, trying %d: %s", chunk_size, chunk_size // 2, reason)
         chunk_size //= 2
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()

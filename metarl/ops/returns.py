@@ -95,7 +95,7 @@ def linear_baseline_advantages(
     """Advantages against a linear baseline refit on these very episodes, standardised per task; float64.
 
     Without `bootstrap_truncated` the horizon is part of the task: returns end there, and the baseline knows the time
-    (as in the MAML and ProMP experiments). With it the task goes on: returns are bootstrapped where time ran out, and
+    (as in the MAML and ProMP experiments). With it the task continues: returns are bootstrapped where time ran out, and
     the baseline is one of the state alone, whatever `kind` is. Needs gamma < 1 then.
     """
     real = mask.double()

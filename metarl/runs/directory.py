@@ -124,7 +124,7 @@ def _holds_run(path: Path) -> bool:
 
 
 def as_begun(config: RunConfig, path: Path) -> RunConfig:
-    """`config` with the splits of the run in `path`: one of an earlier version goes on with those of then."""
+    """`config` with the splits of the run in `path`: one of an earlier version continues with those of then."""
     if not (path / "config.yaml").is_file() or not _holds_run(path):
         return config
     stored = load_stored_config(path / "config.yaml")

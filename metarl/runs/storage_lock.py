@@ -77,7 +77,7 @@ class _Lock:
             self._content["count"] += 1
             try:
                 self._write()
-            except Exception as error:  # whatever a storage raises: the run goes on
+            except Exception as error:  # whatever a storage raises: the run continues
                 _log.warning("could not renew the lock of %s: %s", self._url, error)
 
     def release(self) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from metarl.errors import TaskError
 
-# MuJoCo's warnings after which it has put the state back to its start by itself (a bad control: to 0) and goes on.
+# MuJoCo's warnings after which it has put the state back to its start by itself (a bad control: to 0) and continues.
 _INSTABILITIES = {
     name: int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}")) for name in ("QPOS", "QVEL", "QACC", "CTRL")
 }

@@ -4,7 +4,7 @@
              ^                                                     |
              +------------------ weights, version + 1 -------------+
 
-What an iteration does is a function of (configuration, iteration, algorithm.state_dict()), so a run that goes on
+What an iteration does is a function of (configuration, iteration, algorithm.state_dict()), so a run that continues
 from a checkpoint is the run that was never interrupted.
 
 With `training.overlap` the workers collect for iteration i + 1 while the learner learns from iteration i:

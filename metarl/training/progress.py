@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line on a terminal, plain lines in a log."""
+"""What a person sees of a run while it trains: a live line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 

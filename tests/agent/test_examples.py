@@ -70,7 +70,7 @@ def test_a_controller_that_is_killed_in_mid_episode_goes_on_where_it_was(tmp_pat
         for process in (robot, first):
             process.kill()
             process.wait()
-    assert "goes on: episode 1, step " in out
+    assert "continues: episode 1, step " in out
     assert "done: episode 3, step 0" in out
     assert robot.stdout is not None
     said = robot.stdout.read()

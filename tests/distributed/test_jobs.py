@@ -114,7 +114,7 @@ def test_ctrl_c_leaves_a_job_alone_stop_lets_it_save_and_submitted_again_it_goes
     told = following.communicate(timeout=HANG_S)[0]
     job_id = job_in("".join(lines))
     assert following.returncode == 130, told
-    assert f"job {job_id} goes on" in told
+    assert f"job {job_id} continues" in told
     assert f"metarl jobs stop {job_id}" in told
 
     listed = metarl_(head, "jobs", "list")

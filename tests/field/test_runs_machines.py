@@ -65,7 +65,7 @@ class TestFractionOfAProcessor:
             return "done"
 
         assert run_restartable(work, show, StopRequest()) == "done"
-        assert "the run goes on without output" in caplog.text
+        assert "the run continues without output" in caplog.text
 
 
 def test_a_user_without_home_and_passwd_entry_is_told_to_set_home(monkeypatch: pytest.MonkeyPatch) -> None:

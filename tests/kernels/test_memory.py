@@ -48,8 +48,8 @@ def test_every_halving_is_logged_with_both_sizes_and_the_reason(caplog):
     with caplog.at_level(logging.WARNING, "metarl.kernels.memory"):
         with_chunks_that_fit(Device(10).sum_of, 40)
     assert [record.getMessage() for record in caplog.records] == [
-        "out of device memory with chunks of 40 tasks, going on with 20: CUDA out of memory. Tried to allocate 40 GiB.",
-        "out of device memory with chunks of 20 tasks, going on with 10: CUDA out of memory. Tried to allocate 20 GiB.",
+        "out of device memory with chunks of 40 tasks, trying 20: CUDA out of memory. Tried to allocate 40 GiB.",
+        "out of device memory with chunks of 20 tasks, trying 10: CUDA out of memory. Tried to allocate 20 GiB.",
     ]
 
 

@@ -44,7 +44,7 @@ except ImportError as missing:
     ) from missing
 
 _log = logging.getLogger(__name__)
-_FACTOR = 3  # of successive halving: a third goes on
+_FACTOR = 3  # of successive halving: a third continues
 _MAX_RESTARTS = 3  # of a trial whose process ends
 
 

@@ -87,7 +87,7 @@ def rollout(
 ) -> Trace:
     """One episode of random actions, a function of (tasks, seed); a batch of one is seeded as a single environment.
 
-    Where not `is_seeded` the reset goes on with the randomness so far, as a user's own reset does.
+    Where not `is_seeded` the reset continues with the randomness so far, as a user's own reset does.
     """
     obs, _ = batch.reset(seed=[seed] * batch.num_envs if is_seeded else None)
     observations, rewards, terminated, truncated = [np.array(obs)], [], [], []
