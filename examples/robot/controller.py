@@ -1,8 +1,8 @@
 """A control loop that gets observations from a robot, sends actions, adapts on the job, and survives its own restart.
 
 Before an action is sent the agent's state is on the disk, in --state. A controller that was killed and is started again
-continues in the middle of the episode: what it was about to send is sent again where the robot has not moved, and what it
-missed is at most the one message that the robot repeats. What it did is in --log, one line of JSON per step.
+continues in the middle of the episode: what it was about to send is sent again where the robot has not moved, and what
+it missed is at most the one message that the robot repeats. What it did is in --log, one line of JSON per step.
 
     python examples/robot/robot.py --port 5555 &
     python examples/robot/controller.py --port 5555 --state agent.state --log log.jsonl --episodes 4
