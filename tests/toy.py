@@ -28,6 +28,7 @@ Fault = Literal[
     "raise_make",
     "exit_make",
     "shape",
+    "terminated",
     "die",
     "die_once",
     "hang_once",
@@ -124,6 +125,8 @@ def _misbehave(fault: Fault, flag: str) -> None:
         time.sleep(3600)
     if fault == "slow" and not Path(flag or "-").exists():
         time.sleep(0.3)
+    if fault == "terminated":
+        signal.raise_signal(signal.SIGTERM)
     if fault == "die":
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import site
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 import ray
@@ -67,6 +69,7 @@ class RolloutActor:
 
     def __init__(self, payload: bytes, search_path: Sequence[str]):
         """`payload`: the pickled (task distribution, policy); `search_path`: where their modules are found."""
+        signal.signal(signal.SIGTERM, _die)
         adopt_search_path(search_path)
         self._runner: UnitRunner | Failure
         try:
@@ -87,6 +90,11 @@ class RolloutActor:
             return self._runner.run(unit, weights, version)
         except Exception as error:
             return Failure.of(error)
+
+
+def _die(number: int, frame: FrameType | None) -> None:
+    """End the process. Ray's own handler raises SystemExit, which an environment under way seems to have raised."""
+    os._exit(128 + number)
 
 
 def driver_search_path() -> tuple[str, ...]:

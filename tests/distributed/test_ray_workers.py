@@ -65,8 +65,9 @@ def test_a_unit_that_once_takes_its_worker_along_is_collected_all_the_same(alone
     assert_same(trials, reference(5))
 
 
-def test_a_unit_that_kills_every_worker_is_given_up(alone: None) -> None:
-    distribution = Point("die", above=-2)
+@pytest.mark.parametrize("fault", ["die", "terminated"])
+def test_a_unit_that_kills_every_worker_is_given_up(alone: None, fault: Fault) -> None:
+    distribution = Point(fault, above=-2)
     unit = make_units(distribution, 1, tasks_per_unit=1)[0]
     with (
         RayExecutor(distribution, point_policy(), num_workers=1, max_losses=2) as executor,
