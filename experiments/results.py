@@ -109,7 +109,7 @@ def source(*names: str) -> str:
     commits = dict.fromkeys(content["commit"] for content in contents)
     parts.append(f"commit{'s' * (len(commits) > 1)} {', '.join(commits)}")
     parts += dict.fromkeys(f"{c['processor']} with {c['num_processors']} processors" for c in contents)
-    parts.append(f"load average {loads[0]:g}" + (f" to {loads[-1]:g}" if len(loads) > 1 else ""))
+    parts.append(f"load average {loads[0]:g}" + (f" to {loads[-1]:g}" if loads[-1] > loads[0] else ""))
     measured = textwrap.fill(f"Measured with {'; '.join(parts)}.", 120)
     return "\n".join([*(f"    {command}" for command in commands), "", measured])
 
