@@ -75,7 +75,7 @@ class HiddenGoal(Reused):
     def __init__(self, env: Any, goal: np.ndarray, num_actions: int, key: Hashable | None):
         super().__init__(env, key)
         self._goal, self._inner = goal, env.unwrapped
-        parts = [env.observation_space[key].shape[0] for key in ("observation", "achieved_goal")]
+        parts = [env.observation_space[part].shape[0] for part in ("observation", "achieved_goal")]
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (sum(parts),), np.float64)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (num_actions,))
         self._unused = np.zeros(env.action_space.shape[0] - num_actions, np.float32)

@@ -73,7 +73,7 @@ class MetaWorld(TaskDistribution):
             raise TaskError(f"{task}: {self.benchmark} has no {kind} tasks of {name}")
         env = _take(name)
         env.unwrapped.set_task(goals[goal % NUM_GOALS])
-        return _Seeded(env, ("MetaWorld", name))
+        return env
 
 
 class MetaWorldReach(TaskDistribution):
@@ -100,10 +100,11 @@ class MetaWorldReach(TaskDistribution):
         import metaworld
 
         env = _take("reach-v3")
-        where = np.hstack([env.init_config["obj_init_pos"], [task["x"], task["y"], task["z"]]])
-        settings = {"rand_vec": where, "env_cls": type(env), "partially_observable": True}
-        env.set_task(metaworld.Task(env_name="reach-v3", data=pickle.dumps(settings)))
-        return _Seeded(env, ("MetaWorld", "reach-v3"))
+        bare = env.unwrapped
+        where = np.hstack([bare.init_config["obj_init_pos"], [task["x"], task["y"], task["z"]]])
+        settings = {"rand_vec": where, "env_cls": type(bare), "partially_observable": True}
+        bare.set_task(metaworld.Task(env_name="reach-v3", data=pickle.dumps(settings)))
+        return env
 
 
 # --- environments --------------------------------------------------------------------------------------
@@ -113,7 +114,8 @@ def _take(name: str) -> Any:
     """A Meta-World environment of this name, whose task is to be set. Building one takes as long as 200 steps."""
     import metaworld
 
-    return take(("MetaWorld", name), metaworld.env_dict.ALL_V3_ENVIRONMENTS[name])
+    key = ("MetaWorld", name)
+    return _Seeded(take(key, metaworld.env_dict.ALL_V3_ENVIRONMENTS[name]), key)
 
 
 class _Seeded(Reused):

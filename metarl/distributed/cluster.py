@@ -38,12 +38,12 @@ def connect(address: str | None, num_cpus: int | None = None) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _ray_private.quiet()
-    _ray_private.start_only_when_told()
     if ray.is_initialized():
         if address is not None:
             _log.warning("already connected to a Ray cluster; address %s is ignored", address)
         yield
         return
+    _ray_private.start_only_when_told()
     with _sigterm_exits():
         try:
             _connected.set()

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import mujoco
 
-from metarl.errors import TaskError
+from metarl.errors import TaskError, did_you_mean
 
 _GYMNASIUM_MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 
@@ -56,3 +56,9 @@ def _folder_of(family: Any) -> Path:
         owner = next(kind for kind in owner.__mro__ if "xml" in vars(kind))
     file = getattr(sys.modules.get(owner.__module__), "__file__", None)
     return Path(file).resolve().parent if file else Path.cwd()
+
+
+def no_model_file(path: Path) -> str:
+    """`there is no file PATH`, and the models beside it that may have been meant."""
+    there = [p.name for p in path.parent.glob("*.xml")] if path.parent.is_dir() else []
+    return f"there is no file {path}{did_you_mean(path.name, there, '; ', '')}"

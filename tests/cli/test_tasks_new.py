@@ -66,7 +66,7 @@ def test_a_new_folders_own_test_passes_and_it_trains(tmp_path: Path, monkeypatch
         (["my-robot"], "'my-robot' cannot be the name of a Python module"),
         (
             ["robot", "--from", "Hoper-v5"],
-            "neither a Gymnasium id nor a file that ends in .xml; did you mean 'Hopper-v5",
+            "neither a Gymnasium id nor a file that ends in .xml; did you mean 'Hopper-v5'",
         ),
         (["robot", "--from", "pol.xml"], "there is no file pol.xml; did you mean 'pole.xml'"),
         (["robot", "--from", "still.xml"], "has no actuator, so there is nothing to act with"),

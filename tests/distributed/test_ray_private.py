@@ -60,6 +60,7 @@ def test_the_job_server_takes_packages_of_100_mib() -> None:
 def test_ray_reads_the_variables_that_are_set() -> None:
     assert _ray_private.NICENESS_VARIABLE == "RAY_worker_niceness", "Ray names the niceness of workers otherwise"
     source = inspect.getsource(job_supervisor)
+    assert isinstance(_ray_private.auto_init_hook.enable_auto_connect, bool), "Ray's switch has another name"
     assert f'"{_ray_private.STOP_WAIT_VARIABLE}"' in source, "Ray names the time between SIGTERM and SIGKILL otherwise"
 
 

@@ -108,7 +108,7 @@ def test_names_are_safe_short_and_unlike_each_other() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["algorithm.iner_lr=0.1,0.2"], "did you mean 'inner_lr'"),
+        (["algorithm.iner_lr=0.1,0.2"], "did you mean 'inner_lr'?"),
         (["algorithm.inner_lr=0.1,-2"], "algorithm.inner_lr = -2"),
         (["algorithm.inner_lr=0.1,1e-1"], "algorithm.inner_lr: 0.1 and 1e-1 are the same value"),
         (["algorithm.inner_lr=0.1,"], "value 2 of algorithm.inner_lr is empty"),

@@ -92,7 +92,7 @@ def test_names_that_python_cannot_import_are_refused_with_what_is_allowed(folder
         (("PointGoal", "horizon=20.5"), "PointGoal: horizon must be an integer, a number of steps, got 20.5"),
         (("HalfCheetahVel", "horizon=true"), "horizon must be an integer"),
         (("HalfCheetahVel", "horison=5"), "no option horison; there are: protocol, horizon, backend, unstable"),
-        (("PointGaol",), "did you mean 'PointGoal"),
+        (("PointGaol",), "did you mean 'PointGoal'"),
     ],
 )
 def test_options_of_the_built_in_families_are_looked_at_too(arguments: tuple[str, ...], says: str) -> None:

@@ -57,7 +57,10 @@ def gym(**entry: Any) -> dict[str, Any]:
 
 
 MUJOCO: dict[str, tuple[dict[str, Any], str]] = {
-    "a field that does not exist": (vary(field="body_mas[torso]"), "unknown field 'body_mas'; did you mean 'body_mass"),
+    "a field that does not exist": (
+        vary(field="body_mas[torso]"),
+        "unknown field 'body_mas'; did you mean 'body_mass'",
+    ),
     "an element that does not exist": (
         vary(field="body_mass[torsoo]"),
         "has no body 'torsoo'; did you mean 'torso'? there",
@@ -79,7 +82,10 @@ MUJOCO: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown mode": (vary(mode="scal"), "vary.mass.mode = 'scal': must be 'scale', 'add', 'set' or 'zero'"),
     "an unknown key": (vary(prio=HALF), "unknown key 'prio'; did you mean 'prior'?"),
     "no prior": ({"env": "Hopper-v5", "vary": {"mass": {"field": "gravity"}}}, "prior is missing; it has no default"),
-    "an unknown prior": (vary(prior={"unifrom": [1, 2]}), "unknown prior 'unifrom'; did you mean 'uniform'"),
+    "an unknown prior": (
+        vary(prior={"unifrom": [1, 2]}),
+        "unknown prior 'unifrom'; did you mean 'uniform' or 'log_uniform'? allowed:",
+    ),
     "a prior without width": (vary(prior={"uniform": [1.0, 1.0]}), "low must be below high"),
     "a prior of three numbers": (vary(prior={"uniform": [1, 2, 3]}), "must be [LOW, HIGH], got [1, 2, 3]"),
     "a prior that is a number": (vary(prior=2.0), "must be a prior: {uniform: [LOW, HIGH]}"),
@@ -102,7 +108,7 @@ MUJOCO: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a payload on two bodies": (vary(field="payload[*]"), "a payload is on one body"),
     "a payload with a mode": (vary(field="payload[torso]", mode="scale"), "leave mode out"),
-    "an unknown effect": (effect("action_delays"), "unknown effect 'action_delays'; did you mean 'action_delay"),
+    "an unknown effect": (effect("action_delays"), "unknown effect 'action_delays'; did you mean 'action_delay'"),
     "a negative delay": (
         effect("action_delay", prior={"choice": [-1, 0]}),
         "action_delay = -1 is in its",
@@ -118,11 +124,11 @@ MUJOCO: dict[str, tuple[dict[str, Any], str]] = {
         {**vary(), "effects": {"mass": {"effect": "dead_band", "prior": {"uniform": [0, 0.1]}}}},
         "mass: named both in vary and in effects",
     ),
-    "an environment that does not exist": ({**vary(), "env": "Hoper-v5"}, "did you mean 'Hopper-v5"),
+    "an environment that does not exist": ({**vary(), "env": "Hoper-v5"}, "did you mean 'Hopper-v5'"),
     "an environment without MuJoCo": ({**vary(), "env": "CartPole-v1"}, "GymVariation varies environments of any kind"),
     "a model that does not exist": (
         {**vary(), "env": None, "model": "lnk.xml", "reward": "my_plugin:reward"},
-        "did you mean 'link.xml",
+        "did you mean 'link.xml'",
     ),
     "a model without a reward": (
         {**vary(), "env": None, "model": "link.xml"},
@@ -162,7 +168,7 @@ GYM: dict[str, tuple[dict[str, Any], str]] = {
         {**gym(attribute="goal"), "env": "my_plugin:Combination"},
         "has 10000 actions",
     ),
-    "an id that does not exist": ({**gym(attribute="goal"), "env": "CartPol-v1"}, "did you mean 'CartPole-v1"),
+    "an id that does not exist": ({**gym(attribute="goal"), "env": "CartPol-v1"}, "did you mean 'CartPole-v1'"),
 }
 
 

@@ -57,21 +57,26 @@ def when_called(stuck: Stuck, act: object) -> threading.Thread:
     return thread
 
 
-def test_a_stop_ends_a_collection_that_never_returns(stuck: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interruptible, "_CLOSE_S", 0.01)
+def stopped_while_collecting(stuck: Stuck) -> InterruptibleExecutor:
+    """An executor whose collection a stop has ended, while the call to `stuck` is still under way."""
     stop = StopRequest()
     executor = InterruptibleExecutor(stuck, stop)
     thread = when_called(stuck, lambda: setattr(stop, "signal_number", 15))
     with pytest.raises(CollectionStopped):
         executor.collect(make_units(Point(), 2), WEIGHTS, 0)
-    executor.close()
-    assert not stuck.may_end.is_set()
     thread.join()
+    return executor
+
+
+def test_a_stop_ends_a_collection_that_never_returns(stuck: Stuck, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interruptible, "_CLOSE_S", 0.01)
+    stopped_while_collecting(stuck).close()
+    assert not stuck.may_end.is_set()
 
 
 def test_closed_it_calls_the_executor_no_more() -> None:
     """A call that goes on while the connection to the cluster ends would meet whatever is there then."""
-    stop, returned = StopRequest(), threading.Event()
+    returned = threading.Event()
 
     class Slow(Stuck):
         def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[TrialBatch]:
@@ -83,14 +88,8 @@ def test_closed_it_calls_the_executor_no_more() -> None:
         def close(self) -> None:
             self.may_end.set()
 
-    slow = Slow()
-    executor = InterruptibleExecutor(slow, stop)
-    thread = when_called(slow, lambda: setattr(stop, "signal_number", 15))
-    with pytest.raises(CollectionStopped):
-        executor.collect(make_units(Point(), 2), WEIGHTS, 0)
-    executor.close()
+    stopped_while_collecting(Slow()).close()
     assert returned.is_set()
-    thread.join()
 
 
 def test_a_cluster_that_dies_ends_a_collection_that_never_returns(stuck: Stuck) -> None:

@@ -21,7 +21,7 @@ from metarl.errors import TaskError, did_you_mean
 from metarl.plugins import describe
 from metarl.tasks.batch import EnvBatch, TaskBatch
 from metarl.tasks.distribution import Parameter
-from metarl.tasks.model_file import load_model
+from metarl.tasks.model_file import load_model, no_model_file
 from metarl.tasks.mujoco import MujocoBatch, MujocoEquations, MujocoTaskDistribution
 from metarl.tasks.physics import Physics, make_physics, owner_of
 from metarl.tasks.task import Task, TaskParams, params_of
@@ -194,8 +194,7 @@ class MujocoVariation(MujocoTaskDistribution):
                 self.env_id, max_episode_steps=self.horizon, disable_env_checker=True, **self.env_options, **kwargs
             )
         except gymnasium.error.NameNotFound as error:
-            known = [name for name in gymnasium.registry if name not in ("", None)]
-            hint = did_you_mean(self.env_id, known, "; ", "")
+            hint = did_you_mean(self.env_id, gymnasium.registry, "; ", "")
             raise TaskError(f"{self.name}: env = {self.env_id!r} is not registered with Gymnasium{hint}") from error
         except Exception as error:
             raise TaskError(f"{self.name}: gymnasium.make({self.env_id!r}) raised {describe(error)}") from error
@@ -351,9 +350,7 @@ def _file_of(model: str) -> Path:
     path = Path(model).expanduser().resolve()
     if path.is_file():
         return path
-    there = [p.name for p in path.parent.glob("*.xml")] if path.parent.is_dir() else []
-    hint = did_you_mean(path.name, there, "; ", "")
-    raise TaskError(f"MujocoVariation: model = {model!r}: there is no file {path}{hint}")
+    raise TaskError(f"MujocoVariation: model = {model!r}: {no_model_file(path)}")
 
 
 def _file_of_equations(equations: MujocoEquations) -> Path:

@@ -14,6 +14,7 @@ from metarl.errors import TaskError, did_you_mean
 from metarl.plugins import describe
 from metarl.tasks.check.effects import effects_between
 from metarl.tasks.check.rollouts import SEED, rollout
+from metarl.tasks.model_file import no_model_file
 from metarl.tasks.variation.gym import GymVariation
 from metarl.tasks.variation.single import simulator_of
 from metarl.tasks.variation.skeleton_texts import ARM, README, REWARD, STILL, TEST, YAML
@@ -42,9 +43,7 @@ def skeleton(name: str, source: str | None) -> dict[str, str]:
 def _of_file(name: str, path: Path) -> dict[str, str]:
     """A model of the user's own, copied where it stands alone, else named by its path."""
     if not path.is_file():
-        there = [p.name for p in path.parent.glob("*.xml")] if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, there, "; ", "")
-        raise TaskError(f"tasks new: there is no file {path}{hint}")
+        raise TaskError(f"tasks new: {no_model_file(path)}")
     text = path.read_text(encoding="utf-8")
     try:
         model = mujoco.MjModel.from_xml_path(str(path))
