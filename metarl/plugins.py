@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import cache, reduce
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 from metarl.errors import ConfigError, EnvironmentFault, MetarlError, did_you_mean
 
@@ -147,10 +148,16 @@ def _import(target: str, kind: str, error: type[MetarlError]) -> object:
         try:
             found: object = reduce(getattr, attribute.split("."), module)
         except AttributeError as missing_name:
-            names = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
-            hint, there = did_you_mean(attribute, names), ", ".join(names) or "none"
-            raise error(f"{module_name!r} has no {attribute!r}; {hint}classes there: {there}") from missing_name
+            names = _public_names(module)
+            hint, there = did_you_mean(attribute, names), ", ".join(names) or "nothing public"
+            raise error(f"{module_name!r} has no {attribute!r}; {hint}it defines {there}") from missing_name
     return found
+
+
+def _public_names(module: ModuleType) -> list[str]:
+    """The classes and functions that the module itself defines."""
+    defined = {n: v for n, v in vars(module).items() if isinstance(v, (type, FunctionType)) and not n.startswith("_")}
+    return [name for name, value in defined.items() if value.__module__ == module.__name__]
 
 
 def _renderer_hint(error: BaseException) -> str:

@@ -92,7 +92,7 @@ def open_run(path: Path, config: RunConfig, resume: bool) -> Iterator[RunDirecto
 
 
 def _check(path: Path, config: RunConfig, resume: bool) -> Checkpoint | None:
-    """The checkpoint to go on from, None to start afresh."""
+    """The checkpoint to continue from, None to start afresh."""
     check_run(path, config, resume)
     if checkpoint.has_checkpoints(path / "checkpoints"):
         return checkpoint.load_latest(path / "checkpoints")

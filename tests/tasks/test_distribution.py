@@ -223,7 +223,7 @@ def test_an_unknown_option_is_refused() -> None:
 
 def test_module_and_attribute_name_a_family_of_ones_own() -> None:
     assert load_distribution("metarl_envs.point:PointGoal", horizon=5).horizon == 5
-    with pytest.raises(TaskError, match=r"has no 'Goal'; did you mean 'PointGoal'\? classes there: _Point, PointGoal"):
+    with pytest.raises(TaskError, match=r"has no 'Goal'; did you mean 'PointGoal'\? it defines PointGoal"):
         load_distribution("metarl_envs.point:Goal")
     with pytest.raises(TaskError, match="cannot import"):
         load_distribution("no_such_module_here:Thing")

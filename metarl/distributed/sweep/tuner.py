@@ -125,7 +125,7 @@ def run_trials(
         try:
             _fit(tune.Tuner.restore(str(folder), trainable, resume_errored=True), root, stop)
         except (tune.TuneError, AttributeError, ImportError, OSError, ValueError) as error:
-            _log.warning("%s cannot be read (%s): the runs go on from their checkpoints", folder, error)
+            _log.warning("%s cannot be read (%s): the runs continue from their checkpoints", folder, error)
     left = [name for name in runs if outcome_of(root / name) is None]
     if left and stop.signal_number is None:
         shutil.rmtree(folder, ignore_errors=True)
