@@ -6,7 +6,8 @@
                                          |<--- time to recover ------>|
 
 Recovered is the first step s >= c from which the mean reward of WINDOW steps is at least b - 0.1 |b|: 90 % of it where
-it is positive. Episodes count that reach their change, in the judged round alone.
+it is positive. Episodes count that reach their change, in the judged round alone. One that ends before WINDOW steps
+have followed never recovers; where it is time that ends it, it does not count.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def change_score(distribution: TaskDistribution, trials: Sequence[TrialBatch]) -
             step = distribution.change_step(task)
             for n in range(judged.lengths.shape[1]) if step is not None else ():
                 length = int(judged.lengths[k, n])
-                found = of_episode(judged.rewards[k, n, :length].astype(np.float64), math.ceil(step or 0))
+                rewards = judged.rewards[k, n, :length].astype(np.float64)
+                found = of_episode(rewards, math.ceil(step or 0), bool(judged.terminated[k, n]))
                 episodes += [] if found is None else [found]
     if not episodes:
         return None
@@ -69,12 +71,12 @@ def change_score(distribution: TaskDistribution, trials: Sequence[TrialBatch]) -
     )
 
 
-def of_episode(rewards: np.ndarray, step: int) -> tuple[float, float, int | None] | None:
+def of_episode(rewards: np.ndarray, step: int, has_terminated: bool) -> tuple[float, float, int | None] | None:
     """Mean reward before and after a change at `step`, and the time to recover (None: never); rewards [T].
 
-    None where the episode has no step before the change or none after it.
+    None where the episode does not count: no step before the change, none after it, or too few before time ran out.
     """
-    if not 0 < step < len(rewards):
+    if not 0 < step < len(rewards) or (len(rewards) - step < WINDOW and not has_terminated):
         return None
     before, after = rewards[max(0, step - BASELINE) : step].mean(), rewards[step:]
     target = before - (1 - _RECOVERED) * abs(before)

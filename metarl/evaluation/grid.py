@@ -138,6 +138,7 @@ def usual_axis(distribution: TaskDistribution, name: str, number: int) -> Axis |
     else:
         spare = 0.125 * (high - low)
         low, high = (low if low == 0 else low - spare if low < 0 or low - spare > 0 else low), high + spare
+    low, high = max(low, parameter.limits[0]), min(high, parameter.limits[1])
     return Axis(name, tuple(_spread(low, high, number, is_log(parameter.prior))), parameter.unit, *bounds)
 
 

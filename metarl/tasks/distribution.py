@@ -24,7 +24,7 @@ _MAX_PERMUTED = 10_000
 
 @dataclass(frozen=True)
 class Parameter:
-    """One named parameter of a task.
+    """One named parameter of a task, whose values can lie within `limits`, the lowest and the highest there can be.
 
     `prior` gives the training range, a part of which is held out as the validation split. `test` replaces it for
     the test split (interpolation protocols); without it, test tasks come from the same prior but never coincide
@@ -37,6 +37,7 @@ class Parameter:
     unit: str = ""
     test: Prior | None = None
     ood: Prior | None = None
+    limits: tuple[float, float] = (-math.inf, math.inf)
 
     def __post_init__(self) -> None:
         if not (isinstance(self.name, str) and self.name):
@@ -144,7 +145,7 @@ class TaskDistribution(ABC):
 
     def change_step(self, task: Task) -> float | None:
         """The step of an episode at which something about `task` changes; None where nothing does."""
-        return min(change_steps(task).values(), default=None)
+        return min((step for step in change_steps(task).values() if step > 0), default=None)
 
     # --- tasks -----------------------------------------------------------------------------------
 

@@ -87,6 +87,10 @@ class MujocoTaskDistribution(MujocoEquations, TaskDistribution):
         """Write those dynamics that change in mid-episode, which need no mj_setConst; `params` holds their values
         at this step."""
 
+    def change_step(self, task: Task) -> float | None:
+        """The first step at which a value begins to hold that differs from the unvaried robot's."""
+        return super().change_step(task) if self.body is None else self.body.change_step(task)
+
     def model(self) -> Any:
         """The compiled base model; TaskError where its file is not found or does not compile."""
         return load_model(self)

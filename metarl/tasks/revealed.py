@@ -222,7 +222,8 @@ def _widened(space: gymnasium.Space, num_columns: int) -> gymnasium.spaces.Box:
 class Scale:
     """Takes `low` to -1 and `high` to 1, in logarithms where `is_log`: x -> (2 x - low - high) / (high - low).
 
-    `low` and `high` hold one entry, or one per component; equal ends give 0.
+    `low` and `high` hold one entry, or one per component; equal ends give 0. In logarithms what lies below a
+    thousandth of `low` (an actuator's strength of 0, far outside the training range) counts as that.
     """
 
     low: np.ndarray
@@ -236,7 +237,9 @@ class Scale:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Values [n, size] -> [n, size]."""
-        x, low, high = (np.log(v) if self.is_log else v for v in (values, self.low, self.high))
+        x, low, high = values, self.low, self.high
+        if self.is_log:
+            x, low, high = np.log(np.maximum(values, low / 1000)), np.log(low), np.log(high)
         width = high - low
         return (2 * x - low - high) / np.where(width > 0, width, 1.0) * (width > 0)
 

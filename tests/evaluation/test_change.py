@@ -21,27 +21,29 @@ from tests.toy import number
 
 def test_the_time_to_recover_is_counted_from_the_change() -> None:
     rewards = np.concatenate((np.full(30, 1.0), np.full(15, 0.2), np.full(20, 0.95)))
-    assert of_episode(rewards, 30) == (1.0, pytest.approx((15 * 0.2 + 20 * 0.95) / 35), 15)
+    assert of_episode(rewards, 30, False) == (1.0, pytest.approx((15 * 0.2 + 20 * 0.95) / 35), 15)
 
 
 def test_a_loss_within_a_tenth_is_no_loss_and_negative_rewards_count_by_their_size() -> None:
-    assert of_episode(np.concatenate((np.full(20, 2.0), np.full(20, 1.9))), 20) == (2.0, pytest.approx(1.9), 0)
-    before, _, time = of_episode(np.concatenate((np.full(20, -2.0), np.full(10, -4.0), np.full(20, -2.1))), 20) or (
-        0,
-        0,
-        0,
-    )
-    assert (before, time) == (-2.0, 10)
+    assert of_episode(np.repeat([2.0, 1.9], 20), 20, False) == (2.0, pytest.approx(1.9), 0)
+    negative = of_episode(np.repeat([-2.0, -4.0, -2.1], [20, 10, 20]), 20, False)
+    assert negative is not None
+    assert (negative[0], negative[2]) == (-2.0, 10)
 
 
-def test_an_episode_that_ends_soon_after_the_change_never_recovers() -> None:
-    assert of_episode(np.ones(20 + WINDOW - 1), 20) == (1.0, 1.0, None)
-    assert of_episode(np.concatenate((np.ones(20), np.zeros(60))), 20) == (1.0, 0.0, None)
+def test_an_episode_that_terminates_soon_after_the_change_or_stays_bad_never_recovers() -> None:
+    assert of_episode(np.ones(20 + WINDOW - 1), 20, True) == (1.0, 1.0, None)
+    assert of_episode(np.repeat([1.0, 0.0], [20, 60]), 20, False) == (1.0, 0.0, None)
+
+
+def test_an_episode_that_time_cuts_off_soon_after_the_change_does_not_count() -> None:
+    assert of_episode(np.ones(20 + WINDOW - 1), 20, False) is None
+    assert of_episode(np.ones(20 + WINDOW), 20, False) == (1.0, 1.0, 0)
 
 
 @pytest.mark.parametrize("step", [0, 20, 25])
 def test_an_episode_without_steps_before_or_after_the_change_does_not_count(step: int) -> None:
-    assert of_episode(np.ones(20), step) is None
+    assert of_episode(np.ones(20), step, True) is None
 
 
 class Breaking(gymnasium.Env):

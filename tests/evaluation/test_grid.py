@@ -86,6 +86,15 @@ def test_the_usual_axis_reaches_beyond_every_range() -> None:
     assert finite.values == (0.0, 1.0, 2.0)
 
 
+def test_the_usual_axis_keeps_within_what_values_can_be() -> None:
+    class Bounded(Body):
+        parameters = (Parameter("dropout", Uniform(0.2, 0.95), limits=(0.15, 1.0)),)
+
+    axis = usual_axis(Bounded(), "dropout", 5)
+    assert axis is not None
+    assert (axis.values[0], axis.values[-1]) == (0.15, 1.0)
+
+
 # --- tasks -------------------------------------------------------------------------------------------
 
 

@@ -151,6 +151,7 @@ def test_velocities_by_hand_in_make_and_make_batch_alike() -> None:
     [
         (Uniform(-1.0, 3.0, 2), [[-1, 3], [1, 2]], [[-1, 1], [0, 0.5]]),
         (LogUniform(0.25, 4.0), [[0.25], [1.0], [2.0], [4.0]], [[-1], [0], [0.5], [1]]),
+        (LogUniform(0.1, 100.0), [[0.0], [-1.0], [1e-4]], [[-3], [-3], [-3]]),  # no logarithm: as a thousandth of 0.1
         (Choice((-1.0, 1.0)), [[-1], [1]], [[-1], [1]]),
         (Choice((0.0, math.pi)), [[0], [math.pi]], [[-1], [1]]),
         (Choice(((0.0, 5.0), (2.0, 5.0))), [[0, 5], [2, 5]], [[-1, 0], [1, 0]]),  # a component that is always 5

@@ -89,3 +89,27 @@ def test_an_oracle_is_told_when_the_change_has_happened() -> None:
     alone = [env.reset(seed=0)[0][-1], *(env.step(actions[0])[0][-1] for _ in range(6))]
     assert alone == [row[1] for row in told]
     assert batch.reset(options={"reset_mask": [False, True]})[0][:, -1].tolist() == [1, -1]
+
+
+class Failing(HalfCheetahVel):
+    """A target velocity, a motor that fails in some tasks, and a delay from the first step on."""
+
+    name = "Failing"
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.body = Body.of(
+            {
+                "dead_motor": {"prior": {"choice": [-1, 0]}, "at_step": {"uniform": [2, 5]}},
+                "action_delay": {"prior": {"choice": [1]}, "at_step": 0},
+            }
+        )
+        self.parameters = (*self.parameters, *self.body.parameters)
+
+
+def test_only_tasks_in_which_something_happens_change() -> None:
+    family = Failing()
+    tasks = family.sample("train", 20, 0)
+    assert {task["dead_motor"] for task in tasks} == {-1.0, 0.0}
+    for task in tasks:
+        assert family.change_step(task) == (None if task["dead_motor"] == -1 else task["dead_motor.at_step"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -176,3 +177,34 @@ def test_discrete_actions_can_be_delayed_by_whole_steps_alone() -> None:
     for effects in ({"action_noise": prior(0.1)}, {"action_delay": {"prior": {"uniform": [0, 2]}}}):
         with pytest.raises(TaskError, match="actions are discrete; allowed for them is action_delay by whole steps"):
             Body.of(effects).start(Discrete(3), 2, 1)
+
+
+@pytest.mark.parametrize("delay", [3.0, 6.0, 7.5])
+def test_a_delay_longer_than_any_in_training_is_as_long_as_it_says(delay: float) -> None:
+    state = running({"action_delay": prior(0, 1, 2)}, {"action_delay": delay})
+    ramp = [[i / 20, i / 10, i / 5] for i in range(1, 13)]
+    whole, part = int(delay), delay % 1
+    expected = (1 - part) * np.array(ramp[11 - whole]) + part * np.array(ramp[10 - whole])
+    np.testing.assert_allclose(acted(state, ramp)[11], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("effect", "value", "says"),
+    [
+        ("action_delay", -1.0, "effects.action_delay: action_delay = -1 is that of a task; allowed: 0 to 1000"),
+        ("sensor_dropout", 1.1, "effects.sensor_dropout: sensor_dropout = 1.1 is that of a task; allowed: 0 to 1"),
+        ("dead_motor", 0.5, "effects.dead_motor = 0.5 of a task: must be a whole number here"),
+        ("dead_motor", 3.0, "effects.dead_motor: there is no action dimension 3; allowed: 0 to 2"),
+    ],
+)
+def test_a_task_whose_value_the_effect_cannot_have_is_refused(effect: str, value: float, says: str) -> None:
+    with pytest.raises(TaskError, match=re.escape(says)):
+        running({effect: prior(0, 1)}, {effect: value})
+
+
+def test_values_out_of_range_must_be_whole_where_those_of_training_must() -> None:
+    delay = {"action_delay": {**prior(0, 1), "ood": {"uniform": [1.0, 3.0]}}}
+    with pytest.raises(TaskError, match="action_delay by whole steps"):
+        Body.of(delay).start(Discrete(3), 1, 1)
+    with pytest.raises(TaskError, match="its value is an index"):
+        Body.of({"dead_motor": {**prior(-1, 0), "ood": {"uniform": [0.0, 2.0]}}})

@@ -197,3 +197,75 @@ def test_a_friction_that_the_floors_exceeds_is_found_to_have_no_effect() -> None
     np.testing.assert_array_equal(low.reset(seed=0)[0], high.reset(seed=0)[0])
     for action in np.random.default_rng(0).uniform(-1, 1, (15, 1, 3)):
         np.testing.assert_array_equal(low.step(action)[0], high.step(action)[0])
+
+
+@pytest.mark.parametrize(
+    "names", [["actuator_gainprm[*]", "actuator_biasprm[*]"], ["actuator_biasprm[*]", "actuator_gainprm[*]"]]
+)
+def test_a_bias_that_an_entry_names_itself_does_not_follow_the_gain_too(model: Any, names: list[str]) -> None:
+    fields = changed(model, 2.0, field=names)
+    np.testing.assert_array_equal(fields["actuator_gainprm"][0], 2 * model.actuator_gainprm)
+    np.testing.assert_array_equal(fields["actuator_biasprm"][0], 2 * model.actuator_biasprm)
+
+
+def test_an_actuators_damping_of_its_own_leaves_its_stiffness_with_the_gain(model: Any) -> None:
+    gain = change_of("gain", FieldEntry.model_validate({**TEN, "field": "actuator_gainprm[elbow]"}), model)
+    damping = {**TEN, "field": "actuator_biasprm[elbow]", "columns": [2]}
+    changes = [gain, change_of("damping", FieldEntry.model_validate(damping), model)]
+    fields = changed_fields(changes, model, 1, {"gain": np.array([2.0]), "damping": np.array([3.0])})
+    assert fields["actuator_biasprm"][0, 1, :3].tolist() == [0.0, -40.0, -3.0]
+
+
+def test_an_inertia_that_an_entry_names_itself_does_not_follow_the_mass_too(model: Any) -> None:
+    fields = changed(model, 2.0, field=["body_mass[*]", "body_inertia[fore]"])
+    fore, upper = model.body("fore").id, model.body("upper").id
+    for body in (fore, upper):
+        np.testing.assert_allclose(fields["body_inertia"][0, body], 2 * model.body_inertia[body], rtol=1e-15)
+
+
+DUMBBELL = """<mujoco>
+  <worldbody>
+    <geom name="floor" type="plane" size="5 5 .1"/>
+    <body name="dumbbell" pos="0 0 1">
+      <joint name="z" type="slide" axis="0 0 1"/>
+      <joint name="tilt" type="hinge" axis="0 1 0" pos="0.01 0 0" stiffness="50" damping="1"/>
+      <inertial pos="0.02 0 0" mass="1.1" diaginertia="1e-2 1e-2 1e-2"/>
+      <geom name="large" type="box" size=".1 .1 .1"/>
+      <geom name="small" type="sphere" size=".05" pos="0.3 0 0"/>
+    </body>
+  </worldbody>
+  <actuator><motor joint="z" ctrlrange="-1 1"/></actuator>
+</mujoco>"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("entry", "value", "old", "new"),
+    [
+        ({"field": "geom_pos[large]", "mode": "add", "columns": [2]}, -0.3, 'box" ', 'box" pos="0 0 -0.3" '),
+        ({"field": "body_ipos[dumbbell]", "mode": "add", "columns": [2]}, 0.3, "0.02 0 0", "0.02 0 0.3"),
+        ({"field": "geom_margin[*]", "mode": "set"}, 0.1, "<geom ", '<geom margin="0.1" '),
+    ],
+)
+def test_what_is_moved_meets_the_floor_where_it_is(
+    tmp_path: Path, backend: str, entry: dict[str, Any], value: float, old: str, new: str
+) -> None:
+    (tmp_path / "dumbbell.xml").write_text(DUMBBELL)
+    family = MujocoVariation(
+        model=str(tmp_path / "dumbbell.xml"),
+        reward={"forward": {"body": "dumbbell"}},
+        vary={"x": {**entry, "prior": {"uniform": sorted((value, 2 * value))}}},
+        backend=backend,
+        frame_skip=1,
+        reset_noise=0.0,
+    )
+    batch = family.make_batch([family.task(x=value)])
+    assert isinstance(batch, MujocoBatch)
+    batch.reset(seed=0)
+    right = mujoco.MjModel.from_xml_string(DUMBBELL.replace(old, new))
+    data = mujoco.MjData(right)
+    for _ in range(400):
+        mujoco.mj_step(right, data)
+        batch.physics.step(None, 1)
+    assert data.ncon > 0
+    np.testing.assert_allclose(batch.physics.qpos[0], data.qpos, atol=1e-9)

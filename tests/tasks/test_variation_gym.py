@@ -152,3 +152,22 @@ def test_a_distribution_crosses_processes(tmp_path: Path) -> None:
     family = GymVariation(ENV, ALL_WAYS, horizon=10)
     copy = pickle.loads(pickle.dumps(family))
     assert copy.sample("train", 3, 0) == family.sample("train", 3, 0)
+
+
+class Windy(Reacher):
+    """Its observation shows an attribute of two numbers."""
+
+    wind = np.zeros(2)
+
+    def observe(self) -> dict[str, np.ndarray]:
+        return {"b": np.array(self.wind, np.float32), "a": np.zeros(1, np.float32)}
+
+
+@pytest.mark.parametrize("entry", [{"prior": {"disc": 1.0}}, {"prior": {"choice": [[0.0, 1.0], [1.0, 0.0]]}}])
+def test_an_attribute_of_several_numbers_can_change_in_mid_episode(entry: dict[str, Any]) -> None:
+    family = GymVariation(f"{__name__}:Windy", {"wind": {**entry, "attribute": "wind", "at_step": 2}}, horizon=4)
+    (task,) = family.sample("train", 1, 0)
+    env = family.make(task)
+    env.reset(seed=0)
+    winds = [env.step(np.zeros(1, np.float32))[0][1:] for _ in range(4)]
+    np.testing.assert_allclose(winds, [[0, 0], [0, 0], task["wind"], task["wind"]], rtol=1e-6)

@@ -6,6 +6,7 @@ step     schedule -> action effects -> physics -> observation effects
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ from gymnasium.spaces import Box, Discrete
 from metarl.errors import TaskError, did_you_mean
 from metarl.tasks.changes import change_steps
 from metarl.tasks.distribution import Parameter
-from metarl.tasks.priors import ends_of
+from metarl.tasks.priors import Prior, ends_of
 from metarl.tasks.task import Task
 from metarl.tasks.variation.description import EffectEntry, entries_of, parameters_of
 from metarl.tasks.variation.effects import EFFECTS, Channel, Effect, Side
@@ -40,11 +41,22 @@ class Declared:
         return EFFECTS[self.kind]
 
     @property
-    def ends(self) -> tuple[float, float]:
-        """The lowest and the highest value of its priors."""
+    def priors(self) -> list[Prior]:
+        """Those of its value."""
         value = self.parameters[0]
-        ends = [ends_of(prior) for prior in (value.prior, value.test, value.ood) if prior is not None]
-        return min(float(low.min()) for low, _ in ends), max(float(high.max()) for _, high in ends)
+        return [prior for prior in (value.prior, value.test, value.ood) if prior is not None]
+
+    @property
+    def ends(self) -> np.ndarray:
+        """The lowest and the highest value of its priors."""
+        ends = [ends_of(prior) for prior in self.priors]
+        return np.array([min(float(low.min()) for low, _ in ends), max(float(high.max()) for _, high in ends)])
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its priors hold whole numbers alone."""
+        options = [prior.options for prior in self.priors]
+        return all(values is not None and not (np.ravel(values) % 1).any() for values in options)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,13 @@ class Body:
         """The same body, beside which these parameters change."""
         return replace(self, scheduled=tuple(scheduled))
 
+    def change_step(self, task: Task) -> float | None:
+        """The first step at which a value of `task` begins to hold that is not neutral; None where there is none."""
+        steps = change_steps(task)
+        changing = [s for s in (*self.scheduled, *_schedules(self)) if s.name in steps]
+        real = [steps[s.name] for s in changing if (np.asarray(task[s.name]) != s.neutral).any()]
+        return min((step for step in real if step > 0), default=None)
+
     def start(self, action_space: Any, num_observations: int, num_rows: int) -> BodyState:
         """The body of `num_rows` robots. TaskError where an effect does not fit their spaces."""
         return BodyState(self, action_space, num_observations, num_rows)
@@ -88,26 +107,31 @@ def _declared(name: str, entry: EffectEntry) -> Declared:
     if not entry.shared and entry.dimensions is None:
         raise TaskError(f"{where}: shared: false needs dimensions, the list of those that get a value each")
     size = None if entry.shared or len(entry.dimensions or ()) == 1 else len(entry.dimensions or ())
-    declared = Declared(name, kind, entry, parameters_of(name, entry, where, size, effect.unit))
+    declared = Declared(name, kind, entry, parameters_of(name, entry, where, size, effect.unit, _limits(effect)))
     _require_allowed(declared, where)
     return declared
 
 
 def _require_allowed(declared: Declared, where: str) -> None:
     """TaskError where a value of the priors is none that the effect can have."""
-    effect, (low, high) = declared.effect, declared.ends
-    allowed = f"{effect.low:g} or more" if effect.low is not None else "any number"
-    if effect.high is not None:
-        allowed = f"{effect.low:g} to {effect.high:g}"
-    if effect.unit == "steps" and high > _LONGEST_DELAY:
-        raise TaskError(f"{where}: a delay of {high:g} steps; allowed: 0 to {_LONGEST_DELAY}")
-    if (effect.low is not None and low < effect.low) or (effect.high is not None and high > effect.high):
-        wrong = low if effect.low is not None and low < effect.low else high
-        raise TaskError(f"{where}: {declared.kind} = {wrong:g} is in its priors; allowed: {allowed}")
-    if effect.is_index:
-        options = declared.parameters[0].prior.options
-        if options is None or any(not float(v).is_integer() for v in np.ravel(options)):
-            raise TaskError(f"{where}: its value is an index, -1 for none: give prior: {{choice: [-1, 0, 1]}}")
+    _require_between(declared, declared.ends, where, "in its priors")
+    if declared.effect.is_index and not declared.is_whole:
+        raise TaskError(f"{where}: its value is an index, -1 for none: give prior: {{choice: [-1, 0, 1]}}")
+
+
+def _require_between(declared: Declared, values: np.ndarray, where: str, what: str) -> None:
+    """TaskError where one of `values` lies beyond what the effect can have."""
+    low, high = _limits(declared.effect)
+    wrong = values[(values < low) | (values > high)]
+    if wrong.size:
+        allowed = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+        raise TaskError(f"{where}: {declared.kind} = {wrong[0]:g} is {what}; allowed: {allowed}")
+
+
+def _limits(effect: type[Effect]) -> tuple[float, float]:
+    """The lowest and the highest value that an effect can have."""
+    high = _LONGEST_DELAY if effect.unit == "steps" else effect.high
+    return -math.inf if effect.low is None else effect.low, math.inf if high is None else high
 
 
 class BodyState:
@@ -138,6 +162,8 @@ class BodyState:
     def set_tasks(self, tasks: Sequence[Task], params: Mapping[str, np.ndarray]) -> None:
         known = {task: task.fingerprint() for task in set(tasks)}
         self._fingerprints = [known[task] for task in tasks]
+        for step in (*self._steps["action"], *self._steps["observation"]):
+            step.expect(params[step.name])
         self._schedule.set_tasks(tasks, params)
 
     def reset(self, mask: np.ndarray, seeds: Sequence[int | None]) -> bool:
@@ -202,38 +228,56 @@ class BodyState:
 class _Step:
     """An effect in use, and which columns of the random numbers are its own."""
 
-    name: str
+    declared: Declared
     effect: Effect
+    is_whole: bool  # whether its values must be whole numbers
     normals: slice
     uniforms: slice
 
     @staticmethod
     def of(declared: Declared, channel: Channel, is_discrete: bool, used: dict[str, int]) -> _Step:
         where, kind, width = f"effects.{declared.name}", declared.effect, channel.width
-        if is_discrete and kind.side == "action":
-            options = declared.parameters[0].prior.options
-            is_whole = options is not None and all(float(v).is_integer() for v in np.ravel(options))
-            if declared.kind != "action_delay" or not is_whole:
-                raise TaskError(
-                    f"{where}: actions are discrete; allowed for them is action_delay by whole steps, such as "
-                    "{choice: [0, 1, 2]}"
-                )
+        acts_on_discrete = is_discrete and kind.side == "action"
+        if acts_on_discrete and (declared.kind != "action_delay" or not declared.is_whole):
+            raise TaskError(
+                f"{where}: actions are discrete; allowed for them is action_delay by whole steps, such as "
+                "{choice: [0, 1, 2]}"
+            )
         dimensions = declared.entry.dimensions if declared.entry.dimensions is not None else tuple(range(width))
         largest = int(declared.ends[1]) if kind.is_index else max(dimensions)
         if largest >= width:
-            raise TaskError(f"{where}: there is no {kind.side} dimension {largest}; allowed: 0 to {width - 1}")
-        effect = kind(channel, dimensions, declared.ends[1])
+            raise TaskError(f"{where}: {_no_dimension(kind.side, largest, width)}")
+        effect = kind(channel, dimensions)
         slices = {}
         for what in ("num_normal", "num_uniform"):
             count = getattr(kind, what) * len(dimensions)
             slices[what] = slice(used[what], used[what] + count)
             used[what] += count
-        return _Step(declared.name, effect, slices["num_normal"], slices["num_uniform"])
+        is_whole = kind.is_index or acts_on_discrete
+        return _Step(declared, effect, is_whole, slices["num_normal"], slices["num_uniform"])
+
+    @property
+    def name(self) -> str:
+        return self.declared.name
+
+    def expect(self, values: np.ndarray) -> None:
+        """New tasks come with these values; TaskError where the effect cannot have one of them."""
+        where, width = f"effects.{self.name}", self.effect.channel.width
+        _require_between(self.declared, values, where, "that of a task")
+        if self.is_whole and (values % 1).any():
+            raise TaskError(f"{where} = {values[values % 1 != 0][0]:g} of a task: must be a whole number here")
+        if self.effect.is_index and values.max() >= width:
+            raise TaskError(f"{where}: {_no_dimension(self.effect.side, int(values.max()), width)}")
+        self.effect.expect(max(float(values.max()), self.declared.ends[1]))
 
     def random(self, noise: RowNoise, rows: np.ndarray) -> np.ndarray:
         if self.effect.num_normal:
             return noise.normal[rows, self.normals]
         return noise.uniform[rows, self.uniforms]
+
+
+def _no_dimension(side: Side, index: int, width: int) -> str:
+    return f"there is no {side} dimension {index}; allowed: 0 to {width - 1}"
 
 
 def _schedules(body: Body) -> list[Scheduled]:
@@ -242,14 +286,6 @@ def _schedules(body: Body) -> list[Scheduled]:
         for declared in body.declared
         for scheduled in scheduled_of(declared.entry, declared.parameters[0], declared.effect.neutral)
     ]
-
-
-def first_change(body: Body | None, task: Task) -> float | None:
-    """The first step at which a value of `task` begins to hold that is not neutral; None where there is none."""
-    scheduled = [] if body is None else [*body.scheduled, *_schedules(body)]
-    steps = change_steps(task)
-    real = [steps[s.name] for s in scheduled if s.name in steps and task[s.name] != s.neutral]
-    return min((step for step in real if step > 0), default=None)
 
 
 def _action_channel(space: Any, num_rows: int) -> Channel:

@@ -7,6 +7,7 @@ Every mistake is a TaskError naming the entry, the key, the value and what is al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -165,7 +166,14 @@ def _numbers(values: Any, count: int) -> list[float]:
     return [float(v) for v in values]
 
 
-def parameters_of(name: str, entry: Entry, where: str, size: int | None, unit: str) -> tuple[Parameter, ...]:
+def parameters_of(
+    name: str,
+    entry: Entry,
+    where: str,
+    size: int | None,
+    unit: str,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+) -> tuple[Parameter, ...]:
     """The parameters of an entry: its value, and, where it changes at a step, `NAME.at_step`."""
     priors = {key: getattr(entry, key) for key in ("prior", "test", "ood")}
     made = {
@@ -175,9 +183,9 @@ def parameters_of(name: str, entry: Entry, where: str, size: int | None, unit: s
     assert prior is not None
     if ood is not None:
         _require_outside(prior, ood, f"{where}.ood")
-    value = Parameter(name, prior, entry.unit or unit, test=test, ood=ood)
+    value = Parameter(name, prior, entry.unit or unit, test, ood, limits)
     step = _step_prior(entry, where)
-    return (value,) if step is None else (value, Parameter(name + AT_STEP, step, "step"))
+    return (value,) if step is None else (value, Parameter(name + AT_STEP, step, "step", limits=(0, math.inf)))
 
 
 def _require_outside(prior: Prior, ood: Prior, where: str) -> None:

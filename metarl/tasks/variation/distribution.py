@@ -25,7 +25,7 @@ from metarl.tasks.model_file import load_model, no_model_file
 from metarl.tasks.mujoco import MujocoBatch, MujocoEquations, MujocoTaskDistribution
 from metarl.tasks.physics import Physics, make_physics, owner_of
 from metarl.tasks.task import Task, TaskParams, params_of
-from metarl.tasks.variation.body import Body, first_change
+from metarl.tasks.variation.body import Body
 from metarl.tasks.variation.description import FieldEntry, entries_of, parameters_of, require_within
 from metarl.tasks.variation.dm_control import require_lasting_model, with_registration
 from metarl.tasks.variation.equations import FunctionEquations, equations_of, function_of, registered_equations
@@ -232,10 +232,6 @@ class MujocoVariation(MujocoTaskDistribution):
     def edit_live(self, physics: Any, params: TaskParams) -> None:
         """The same for the fields that change in mid-episode, and what else concerns these."""
         write_fields_of(physics, changed_fields(self._live_changes, self._model, physics.num_sims, params))
-
-    def change_step(self, task: Task) -> float | None:
-        """The first step at which a value begins to hold that differs from the unvaried robot's."""
-        return first_change(self.body, task)
 
     # --- what checks ask -------------------------------------------------------------------------
 

@@ -46,10 +46,13 @@ class Effect:
     num_normal: ClassVar[int] = 0  # random numbers per dimension
     num_uniform: ClassVar[int] = 0
 
-    def __init__(self, channel: Channel, dimensions: Sequence[int], largest: float):
+    def __init__(self, channel: Channel, dimensions: Sequence[int]):
         self.channel, self.count = channel, len(dimensions)
         is_all = list(dimensions) == list(range(channel.width))
         self.dimensions: Any = slice(None) if is_all else np.asarray(dimensions, np.int64)
+
+    def expect(self, largest: float) -> None:
+        """New tasks come, whose values are not above `largest`; a reset of all rows follows."""
 
     def reset(self, rows: np.ndarray) -> None:
         """Forget the episode of these rows."""
@@ -68,11 +71,15 @@ class _Delay(Effect):
 
     unit, has_one_value = "steps", True
 
-    def __init__(self, channel: Channel, dimensions: Sequence[int], largest: float):
-        super().__init__(channel, dimensions, largest)
-        self._length = int(np.floor(largest)) + 2
-        self._past = np.zeros((channel.num_rows, self._length, self.count))
+    def __init__(self, channel: Channel, dimensions: Sequence[int]):
+        super().__init__(channel, dimensions)
+        self._length = 0
         self._time = np.zeros(channel.num_rows, np.int64)
+
+    def expect(self, largest: float) -> None:
+        length = int(np.floor(largest)) + 2
+        if length > self._length:
+            self._length, self._past = length, np.zeros((self.channel.num_rows, length, self.count))
 
     def reset(self, rows: np.ndarray) -> None:
         self._time[rows] = 0
@@ -155,8 +162,8 @@ class _Hold(Effect):
 
     neutral, low, is_index, has_one_value = -1.0, -1.0, True, True
 
-    def __init__(self, channel: Channel, dimensions: Sequence[int], largest: float):
-        super().__init__(channel, dimensions, largest)
+    def __init__(self, channel: Channel, dimensions: Sequence[int]):
+        super().__init__(channel, dimensions)
         self._last = np.zeros((channel.num_rows, channel.width))
         self._is_new = np.ones(channel.num_rows, bool)
 
@@ -210,8 +217,8 @@ class SensorDrift(Effect):
 
     side, low, unit = "observation", None, "of the observation per step"
 
-    def __init__(self, channel: Channel, dimensions: Sequence[int], largest: float):
-        super().__init__(channel, dimensions, largest)
+    def __init__(self, channel: Channel, dimensions: Sequence[int]):
+        super().__init__(channel, dimensions)
         self._sum = np.zeros((channel.num_rows, self.count))
         self._is_new = np.ones(channel.num_rows, bool)
 

@@ -28,7 +28,11 @@ _FIELDS = {"xpos": "nbody", "site_xpos": "nsite", "sensordata": "nsensordata"}  
 
 class State:
     """Positions and velocities of n robots, and places by name: `body("hand")` and `site("tip")` are [n, 3] metres in
-    the world, `joint("elbow")` is [n, size], `sensor("touch")` is [n, size]."""
+    the world, `joint("elbow")` is [n, size], `sensor("touch")` is [n, size].
+
+    After a step, places and sensors are one physics step (`timestep`) older than positions and velocities: MuJoCo
+    computes them at the start of each, the last of `frame_skip` included, and Gymnasium's environments read them so too.
+    """
 
     def __init__(self, physics: Physics, is_copy: bool = False):
         self.model = physics.model

@@ -3,13 +3,14 @@
     body_mass[torso]   geom_friction[foot_*]   dof_damping[*]   actuator_gear[hip]   gravity   payload[hand]
 
 Changed values are always computed from the base model's, in the order of the entries, so that nothing compounds. What
-belongs together stays together: inertia goes with mass, and the stiffness of a position actuator with its gain.
+belongs together stays together: inertia goes with mass, and the stiffness of a position actuator with its gain, unless
+an entry names it itself.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -255,8 +256,12 @@ def write_fields_of(physics: Physics, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def prepare(model: Any, changes: Sequence[FieldChange]) -> None:
-    """Let the model's frames differ from their bodies' where `changes` move them: MuJoCo ignores such offsets where
-    the model file had none. TaskError where the model's sparsity forbids it."""
+    """Switch off what MuJoCo compiled into the model on the ground of places that `changes` move. TaskError where its
+    sparsity forbids it.
+
+    Offsets of frames from their bodies are ignored where the model file had none. Pairs of bodies with several geoms
+    are sorted out by boxes that the compiler made for the first places and margins: contacts outside would be lost.
+    """
     for change in changes:
         for address in change.addresses:
             rows = list(address.rows)
@@ -271,13 +276,27 @@ def prepare(model: Any, changes: Sequence[FieldChange]) -> None:
                 model.body_sameframe[rows] = 0
             elif address.field in ("geom_pos", "site_pos"):
                 getattr(model, address.field.replace("pos", "sameframe"))[rows] = 0
+            if moves_mass or address.field in ("geom_pos", "geom_margin"):
+                model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)
+
+
+def _named(changes: Sequence[FieldChange]) -> set[tuple[str, int, int]]:
+    """Field, row and column of all inertias and actuators' biases that entries name themselves."""
+    widths = {"body_inertia": 3, "actuator_biasprm": mujoco.mjNBIAS}
+    return {
+        (address.field, row, column)
+        for change in changes
+        for address in change.addresses
+        for row in address.rows
+        for column in (change.entry.columns or range(widths.get(address.field, 0)))
+    }
 
 
 def changed_fields(
     changes: Sequence[FieldChange], model: Any, n: int, values: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The values [n, rows, ...] of every field that `changes` concern, all computed from the base model."""
-    fields = _Fields(model, n)
+    fields = _Fields(model, n, _named(changes))
     for change in changes:
         value = np.asarray(values[change.name], dtype=np.float64)
         for address in change.addresses:
@@ -289,10 +308,10 @@ def changed_fields(
 
 
 class _Fields:
-    """Fields under construction."""
+    """Fields under construction. `named`: field, row and column of the numbers that follow no other field."""
 
-    def __init__(self, model: Any, n: int):
-        self.model, self.n = model, n
+    def __init__(self, model: Any, n: int, named: Collection[tuple[str, int, int]]):
+        self.model, self.n, self.named = model, n, named
         self.arrays: dict[str, np.ndarray] = {}
 
     def of(self, field: str) -> np.ndarray:
@@ -312,11 +331,14 @@ class _Fields:
         array[:, rows] = after
         if address.field == "body_mass":
             factor = _value(value, address) if entry.mode == "scale" else _ratio(after, before)
-            inertia = self.of("body_inertia")
-            inertia[:, rows] = inertia[:, rows] * np.broadcast_to(factor, after.shape)[:, :, None]
+            follows = np.array([[("body_inertia", row, axis) not in self.named for axis in range(3)] for row in rows])
+            if follows.any():
+                inertia = self.of("body_inertia")
+                inertia[:, rows] *= np.where(follows, np.broadcast_to(factor, after.shape)[:, :, None], 1.0)
         elif address.field == "actuator_gainprm":
             gain, bias = self.model.actuator_gainprm[rows, 0], self.model.actuator_biasprm[rows, 1]
-            servos = [row for row, is_servo in zip(rows, (gain == -bias) & (gain != 0), strict=True) if is_servo]
+            is_servo = dict(zip(rows, (gain == -bias) & (gain != 0), strict=True))
+            servos = [row for row in rows if is_servo[row] and ("actuator_biasprm", row, 1) not in self.named]
             if servos:
                 self.of("actuator_biasprm")[:, servos, 1] = -array[:, servos, 0]
 

@@ -17,7 +17,7 @@ from metarl.plugins import describe, load_target
 from metarl.tasks.distribution import Parameter, TaskDistribution, require_horizon
 from metarl.tasks.priors import Choice
 from metarl.tasks.task import Task, TaskParams, Value
-from metarl.tasks.variation.body import Body, first_change
+from metarl.tasks.variation.body import Body
 from metarl.tasks.variation.description import GymEntry, entries_of, parameters_of, require_within
 from metarl.tasks.variation.dm_control import with_registration
 from metarl.tasks.variation.schedules import Scheduled, scheduled_of
@@ -69,7 +69,7 @@ class GymVariation(TaskDistribution):
         self._whole = {p.name for p in made if _is_whole(p)}
 
     def change_step(self, task: Task) -> float | None:
-        return first_change(self.body, task)
+        return None if self.body is None else self.body.change_step(task)
 
     @property
     def path_taken(self) -> str:
@@ -112,7 +112,7 @@ class GymVariation(TaskDistribution):
 
         def edit(current: TaskParams) -> None:
             names = [s.name for s in self.body.scheduled] if self.body is not None else []
-            now = {name: self._plain(name, float(current[name][0])) for name in names if name in self._entries}
+            now = {name: self._plain(name, _value(current[name][0])) for name in names if name in self._entries}
             self._set_attributes(env, originals, now)
 
         return BodyEnv(env, self.body, task, edit)
@@ -143,7 +143,7 @@ class GymVariation(TaskDistribution):
         for (name, path), original in originals.items():
             if name in values:
                 value = values[name]
-                is_own = isinstance(value, float) and np.isnan(value)
+                is_own = bool(np.isnan(value).all())
                 _set(env.unwrapped, path, original if is_own else value)
 
 
@@ -233,6 +233,11 @@ def _require_way(name: str, entry: GymEntry) -> None:
         raise TaskError(f"parameters.{name}: at_step and redraw need an attribute; {named[0]} is given once alone")
     if not entry.shared:
         raise TaskError(f"parameters.{name}: shared does not apply to parameters of an environment")
+
+
+def _value(row: np.ndarray) -> Value:
+    """The value in a row of an array of values, [] or [size]."""
+    return tuple(row.tolist()) if row.ndim else float(row)
 
 
 def _is_whole(parameter: Parameter) -> bool:
