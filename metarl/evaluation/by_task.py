@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from metarl.evaluation.statistics import Interval, bootstrap_ci95, hierarchical_ci95, mean, stratified_ci95
+from metarl.evaluation.statistics import (
+    Interval,
+    Statistic,
+    bootstrap_ci95,
+    hierarchical_ci95,
+    mean,
+    stratified_ci95,
+)
 from metarl.tasks import Task
 
 FEW_TASKS = 8  # up to here intervals resample within tasks too, and reports show every task
@@ -61,15 +68,29 @@ class ByTask:
         return [values[:, row].mean(axis=2) if len(row) > 1 else values[:, row[0]] for row in self.rows]
 
     def interval(self, values: Float[np.ndarray, " D"], repeats: Sequence[np.ndarray]) -> Interval:
-        """The 95 % interval of the mean of one score per task, by the method that the number of tasks asks for."""
-        if self._is_whole:
-            return stratified_ci95(repeats, mean, self._seed)
-        if len(values) <= FEW_TASKS:
-            return hierarchical_ci95(repeats, mean, self._seed)
-        return bootstrap_ci95(values, mean, self._seed)
+        """The 95 % interval of the mean of one score per task."""
+        return tasks_ci95(values, repeats, mean, self._is_whole, self._seed)
 
     def estimate(self, values: Shaped[np.ndarray, "K N"]) -> Estimate:
         """Mean over tasks and interval of one number per episode or trial."""
         (means,) = self.means(values[None].astype(np.float64))
         repeats = [scores[0] for scores in self.repeats(values[None].astype(np.float64))]
         return Estimate(float(mean(means)), self.interval(means, repeats))
+
+
+def tasks_ci95(
+    values: Float[np.ndarray, "D ..."],
+    repeats: Sequence[Float[np.ndarray, "_ ..."]],
+    statistic: Statistic,
+    is_whole: bool,
+    seed: int,
+) -> Interval:
+    """The 95 % interval of a statistic of one score per task, by the method that the number of tasks asks for.
+
+    `repeats`: of each task the independent scores behind its value. `is_whole`: no other task could have been drawn.
+    """
+    if is_whole:
+        return stratified_ci95(repeats, statistic, seed)
+    if len(values) <= FEW_TASKS:
+        return hierarchical_ci95(repeats, statistic, seed)
+    return bootstrap_ci95(values, statistic, seed)

@@ -12,9 +12,9 @@ from jaxtyping import Float
 
 from metarl.errors import MetarlError
 from metarl.evaluation.aggregate import improvement_by_task
-from metarl.evaluation.by_task import Estimate
-from metarl.evaluation.evaluate import Evaluation, paired
-from metarl.evaluation.statistics import bootstrap_ci95, mean, ratio_ci95
+from metarl.evaluation.by_task import FEW_TASKS, Estimate, tasks_ci95
+from metarl.evaluation.evaluate import Evaluation, last_repeats, paired
+from metarl.evaluation.statistics import mean, ratio
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Pair:
     """`first` against `second`, last rounds, paired per task.
 
     difference: of the returns. improvement: the probability that `first` returns more on a task, ties counting half
-    (Agarwal et al. 2021, with the task as the unit).
+    (Agarwal et al. 2021, with the task as the unit; of few tasks, with the repeats of each).
     """
 
     first: str
@@ -71,12 +71,18 @@ def compare(evaluations: Mapping[str, Evaluation], seed: int) -> Comparison:
     pairs = []
     for first, second in itertools.combinations(names, 2):
         one, other = evaluations[first], evaluations[second]
-        a, b = _last_returns(one), _last_returns(other)
-        wins = improvement_by_task(a[None], b[None])
-        improvement = Estimate(float(wins.mean()), bootstrap_ci95(wins, mean, seed))
-        pairs.append(Pair(first, second, paired(one, other, seed), improvement))
+        pairs.append(Pair(first, second, paired(one, other, seed), _improvement(one, other, seed)))
     ranked = {name: evaluations[name] for name in names}
     return Comparison(ranked, tuple(pairs), _gap(ranked, seed))
+
+
+def _improvement(one: Evaluation, other: Evaluation, seed: int) -> Estimate:
+    returns = np.stack((_last_returns(one), _last_returns(other)), axis=1)
+    is_few = one.is_whole or len(returns) <= FEW_TASKS
+    repeats = last_repeats(one, other) if is_few else list(returns[:, None])
+    wins = [improvement_by_task(scores[None, :, 0], scores[None, :, 1]) for scores in repeats]
+    shares = np.array([of_task.mean() for of_task in wins])
+    return Estimate(float(mean(shares)), tasks_ci95(shares, wins, mean, one.is_whole, seed))
 
 
 def _gap(ranked: Mapping[str, Evaluation], seed: int) -> Gap | None:
@@ -86,14 +92,16 @@ def _gap(ranked: Mapping[str, Evaluation], seed: int) -> Gap | None:
         return None
     top, bottom = oracles[0], blind[0]
     width = paired(ranked[top], ranked[bottom], seed)
-    low = _last_returns(ranked[bottom])
-    gap = _last_returns(ranked[top]) - low
     others = [name for name in ranked if name not in (top, bottom)] if width.is_above_zero else []
-    parts = {name: _last_returns(ranked[name]) - low for name in others}
-    recovered = {
-        name: Estimate(float(part.sum() / gap.sum()), ratio_ci95(part, gap, seed)) for name, part in parts.items()
-    }
+    recovered = {name: _share(ranked[name], ranked[top], ranked[bottom], seed) for name in others}
     return Gap(top, bottom, width, recovered)
+
+
+def _share(one: Evaluation, top: Evaluation, bottom: Evaluation, seed: int) -> Estimate:
+    """(one - bottom) / (top - bottom) of the returns over all tasks."""
+    returns = np.stack([_last_returns(evaluation) for evaluation in (one, top, bottom)], axis=1)
+    values, *repeats = (scores[:, :2] - scores[:, 2:] for scores in (returns, *last_repeats(one, top, bottom)))
+    return Estimate(float(ratio(values)), tasks_ci95(values, repeats, ratio, one.is_whole, seed))
 
 
 def _last_returns(evaluation: Evaluation) -> Float[np.ndarray, " K"]:

@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from metarl.errors import ConfigError, MetarlError
-from metarl.evaluation.by_task import FEW_TASKS, ByTask, Estimate
+from metarl.evaluation.by_task import FEW_TASKS, ByTask, Estimate, tasks_ci95
 from metarl.evaluation.change import ChangeScore, change_score
 from metarl.evaluation.measures import Measures, measure
-from metarl.evaluation.statistics import Interval, bootstrap_ci95, cvar, iqm, mean
+from metarl.evaluation.statistics import Interval, cvar, iqm, mean
 from metarl.files import write_json
 from metarl.rollout import seeds
 from metarl.rollout.executor import Executor
@@ -51,12 +51,16 @@ class RoundScore:
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One distinct task: its values, its printed name, its mean return per round, its episodes per round."""
+    """One distinct task: its values, its printed name, its mean return per round, its episodes per round.
+
+    repeats: the independent scores of the last round, the means of its trials or the episodes of a single trial.
+    """
 
     task: dict[str, Value]
     name: str
     returns: tuple[float, ...]
     episodes: int
+    repeats: tuple[float, ...] = ()  # earlier versions did not write them
 
     @property
     def label(self) -> str:
@@ -93,6 +97,7 @@ class Evaluation:
     measures: Measures | None = None  # of whole trials; earlier versions did not write them
     blank: Estimate | None = None  # the last round's return of the same policy with its context kept blank
     gain_over_blank: Gain | None = None  # last round minus that, paired per task
+    is_whole: bool = False  # whether no other task could have been drawn
 
     @property
     def is_oracle(self) -> bool:
@@ -126,6 +131,7 @@ class Evaluation:
                     score["name"],
                     tuple(score["returns"]),
                     score["episodes"],
+                    tuple(score.get("repeats", ())),
                 )
                 for score in content["per_task"]
             ),
@@ -140,6 +146,7 @@ class Evaluation:
             measures=None if content.get("measures") is None else Measures.from_json(content["measures"]),
             blank=Estimate.from_json(content.get("blank")),
             gain_over_blank=Estimate.from_json(content.get("gain_over_blank")),
+            is_whole=content.get("is_whole", False),
             **plain,
         )
 
@@ -272,8 +279,8 @@ def summarise(
         episodes_per_round=plan.num_streams,
         rounds=rounds,
         per_task=tuple(
-            TaskScore(task.values, str(task), tuple(means), len(row) * plan.num_streams)
-            for task, means, row in zip(distinct, task_means.T.tolist(), rows, strict=True)
+            TaskScore(task.values, str(task), tuple(means), len(row) * plan.num_streams, tuple(scores[-1].tolist()))
+            for task, means, row, scores in zip(distinct, task_means.T.tolist(), rows, repeats, strict=True)
         ),
         adaptation_gain=Gain(float(mean(gains)), gain_interval),
         anchors=distribution.anchors,
@@ -285,23 +292,38 @@ def summarise(
         deterministic=plan.rounds[-1].deterministic,
         success_rates=None if success is None else tuple(groups.means(success).mean(axis=1).tolist()),
         adapts=plan.adapts,
+        is_whole=is_whole,
     )
 
 
 def against_blank(evaluation: Evaluation, blank: Evaluation, seed: int) -> Evaluation:
-    """`evaluation` with the return of `blank`, the same tasks judged with a blank context, and the gain over it.
-
-    The gain is paired per task; its interval resamples the tasks.
-    """
+    """`evaluation` with the return of `blank`, the same tasks judged with a blank context, and the gain over it."""
     assert [s.task for s in evaluation.per_task] == [s.task for s in blank.per_task]
     last = blank.rounds[-1]
     return replace(evaluation, blank=Estimate(last.mean, last.ci95), gain_over_blank=paired(evaluation, blank, seed))
 
 
 def paired(one: Evaluation, other: Evaluation, seed: int) -> Estimate:
-    """Last round's return of `one` minus that of `other` on the same tasks; its interval resamples the tasks."""
+    """Last round's return of `one` minus that of `other` on the same tasks, paired per task."""
     gaps = np.array([a.returns[-1] - b.returns[-1] for a, b in zip(one.per_task, other.per_task, strict=True)])
-    return Estimate(float(mean(gaps)), bootstrap_ci95(gaps, mean, seed))
+    repeats = [scores[:, 0] - scores[:, 1] for scores in last_repeats(one, other)]
+    return Estimate(float(mean(gaps)), tasks_ci95(gaps, repeats, mean, one.is_whole, seed))
+
+
+def last_repeats(*evaluations: Evaluation) -> list[Float[np.ndarray, "_ E"]]:
+    """The independent scores of each task in the last round, of E evaluations of the same tasks side by side.
+
+    Of evaluations with unequal numbers of them as many as the fewest, around each one's own mean.
+    """
+
+    def first(score: TaskScore, number: int) -> np.ndarray:
+        kept = np.array((score.repeats or score.returns[-1:])[:number])
+        return kept + (score.returns[-1] - kept.mean())
+
+    numbers = [
+        min(len(s.repeats) or 1 for s in scores) for scores in zip(*(e.per_task for e in evaluations), strict=True)
+    ]
+    return [np.stack([first(e.per_task[k], n) for e in evaluations], axis=1) for k, n in enumerate(numbers)]
 
 
 def _anchors_apply(distribution: TaskDistribution, plan: TrialPlan, split: Split) -> bool:

@@ -6,7 +6,8 @@ a thousand episodes on five tasks are five observations. Shape letters: K tasks,
     many tasks   `bootstrap_ci95`      resamples tasks; the noise of each task's score comes along with it
     all tasks    `stratified_ci95`     of a finite family: resamples the repeats of each task
     few tasks    `hierarchical_ci95`   resamples tasks, then the repeats of each drawn task
-    ratios       `ratio_ci95`          resamples tasks, numerator and denominator together
+
+A score may be several numbers that are drawn together, `...`, such as the two of a `ratio`.
 
 Where trainings are compared the seed is the unit, and there are few of them: `seed_ci95` and `holm` assume normal
 scores instead of resampling, because a bootstrap over five values covers far less than it says. Statistics over seeds
@@ -49,6 +50,15 @@ def iqm(values: Float[np.ndarray, "*batch K"]) -> Float[np.ndarray, "*batch"]:
     return np.asarray(trim_mean(values, 0.25, axis=-1))
 
 
+def ratio(values: Float[np.ndarray, "*batch K 2"]) -> Float[np.ndarray, "*batch"]:
+    """The sum of each task's first number over that of the second.
+
+    For second numbers whose sum has an interval clear of zero: near it the ratio has no limits.
+    """
+    first, second = np.moveaxis(values.sum(axis=-2), -1, 0)
+    return np.asarray(first / second)
+
+
 def cvar(values: Float[np.ndarray, "*any"], fraction: float = 0.05) -> float:
     """Conditional value at risk: the mean of the worst `fraction` of all values, of at least one value.
 
@@ -63,7 +73,7 @@ def cvar(values: Float[np.ndarray, "*any"], fraction: float = 0.05) -> float:
 
 
 def bootstrap_ci95(
-    values: Float[np.ndarray, " K"],
+    values: Float[np.ndarray, "K ..."],
     statistic: Statistic,
     seed: int | Sequence[int],
     num_resamples: int = NUM_RESAMPLES,
@@ -80,23 +90,8 @@ def bootstrap_ci95(
     return _interval(statistic(resampled))
 
 
-def ratio_ci95(
-    part: Float[np.ndarray, " K"],
-    whole: Float[np.ndarray, " K"],
-    seed: int | Sequence[int],
-    num_resamples: int = NUM_RESAMPLES,
-) -> Interval:
-    """The 95 % percentile bootstrap interval of sum(part) / sum(whole) over tasks; each task brings both its values.
-
-    For a `whole` whose own interval is clear of zero: near it the ratio has no limits.
-    """
-    _not_empty("ratio_ci95", part)
-    drawn = generator(seed).integers(len(part), size=(num_resamples, len(part)))
-    return _interval(part[drawn].sum(axis=1) / whole[drawn].sum(axis=1))
-
-
 def hierarchical_ci95(
-    repeats: Sequence[Float[np.ndarray, " _"]],
+    repeats: Sequence[Float[np.ndarray, "_ ..."]],
     statistic: Statistic,
     seed: int | Sequence[int],
     num_resamples: int = NUM_RESAMPLES,
@@ -117,7 +112,7 @@ def hierarchical_ci95(
         raise MetarlError("hierarchical_ci95: needs at least one task, got none")
     rng = generator(seed)
     picks = rng.integers(len(repeats), size=(num_resamples, len(repeats)))
-    resampled = np.empty(picks.shape)  # [B, K]
+    resampled = np.empty((*picks.shape, *repeats[0].shape[1:]))  # [B, K, ...]
     for k, scores in enumerate(repeats):
         _not_empty("hierarchical_ci95", scores)
         drawn = picks == k
@@ -126,7 +121,7 @@ def hierarchical_ci95(
 
 
 def stratified_ci95(
-    repeats: Sequence[Float[np.ndarray, " _"]],
+    repeats: Sequence[Float[np.ndarray, "_ ..."]],
     statistic: Statistic,
     seed: int | Sequence[int],
     num_resamples: int = NUM_RESAMPLES,
@@ -140,7 +135,7 @@ def stratified_ci95(
     if not repeats:
         raise MetarlError("stratified_ci95: needs at least one task, got none")
     rng = generator(seed)
-    resampled = np.empty((num_resamples, len(repeats)))  # [B, K]
+    resampled = np.empty((num_resamples, len(repeats), *repeats[0].shape[1:]))  # [B, K, ...]
     for k, scores in enumerate(repeats):
         _not_empty("stratified_ci95", scores)
         resampled[:, k] = scores[rng.integers(len(scores), size=(num_resamples, len(scores)))].mean(axis=1)

@@ -23,7 +23,7 @@ from tests.toy import number
 Run = Callable[..., Evaluation]
 KEYS = {
     "adaptation_gain", "anchors", "deterministic", "distribution", "env_steps", "episodes_per_round", "notes",
-    "iteration", "num_tasks", "per_task", "rounds", "seed", "split", "splits_coincide", "success_rates",
+    "iteration", "num_tasks", "per_task", "rounds", "seed", "split", "splits_coincide", "success_rates", "is_whole",
     "adapts", "measures", "blank", "gain_over_blank",
 }  # fmt: skip
 
@@ -316,7 +316,7 @@ def test_json_has_exactly_the_documented_keys(run: Run) -> None:
     assert set(content) == KEYS
     assert content["distribution"] == {"name": "GuessPair", "version": 1, "horizon": 3}
     assert [set(score) for score in content["rounds"]] == [{"mean", "iqm", "ci95", "cvar5", "normalised"}] * 2
-    assert set(content["per_task"][0]) == {"task", "name", "returns", "episodes"}
+    assert set(content["per_task"][0]) == {"task", "name", "returns", "episodes", "repeats"}
     assert content["per_task"][0]["task"] == {"goal": -0.5}
     assert set(content["adaptation_gain"]) == {"mean", "ci95"}
     assert set(content["anchors"]) == {"nothing", "task_blind", "expert", "source"}

@@ -34,7 +34,7 @@ PEARL_RUN = Path(__file__).parents[2] / "experiments" / "pretrained" / "point_go
 class Body(TaskDistribution):
     name = "Body"
     horizon = 3
-    parameters = (
+    parameters: tuple[Parameter, ...] = (
         Parameter("mass", LogUniform(0.5, 2.0), "x", ood=LogUniform(2.0, 3.0)),
         Parameter("goal", Uniform(-1.0, 1.0, 2)),
         Parameter("leg", Choice((0.0, 1.0, 2.0))),

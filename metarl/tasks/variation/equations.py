@@ -31,7 +31,7 @@ class State:
     the world, `joint("elbow")` is [n, size], `sensor("touch")` is [n, size].
 
     After a step, places and sensors are one physics step (`timestep`) older than positions and velocities: MuJoCo
-    computes them at the start of each, the last of `frame_skip` included, and Gymnasium's environments read them so too.
+    computes them at the start of each, the last of `frame_skip` included. Gymnasium's environments read them so too.
     """
 
     def __init__(self, physics: Physics, is_copy: bool = False):
