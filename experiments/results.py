@@ -213,13 +213,13 @@ def compared_over_seeds(names: Sequence[str]) -> dict[str, Any]:
     """Of comparisons of several trainings: `policies`, `gap` and `recovered`.
 
     policies: by name the last round's `mean` and `ci95` over seeds, the `single` values, and `changes`, what a change
-    in mid-episode did, per seed. gap: `oracle` minus `task_blind`, paired per seed. recovered: by name the share of the
-    gap that a policy's mean return gets; empty where the gap's interval reaches 0.
+    in mid-episode did, per seed. gap: `oracle` minus `task_blind`, paired per seed. recovered: by name the share of its
+    seed's gap that a policy gets, `mean` and `ci95` over seeds; empty where the gap's interval reaches 0.
     """
     comparisons = [kept(name).result["evaluations"] for name in names]
     last = {policy: [e[policy]["rounds"][-1]["mean"] for e in comparisons] for policy in comparisons[0]}
-    gap = _mean_over_seeds(list(np.subtract(last["oracle"], last["task_blind"])))
-    low = float(np.mean(last["task_blind"]))
+    gaps = np.subtract(last["oracle"], last["task_blind"])
+    gap = _mean_over_seeds(list(gaps))
     others = [policy for policy in last if policy not in ("oracle", "task_blind") and gap["ci95"][0] > 0]
     policies = {
         policy: {
@@ -229,7 +229,8 @@ def compared_over_seeds(names: Sequence[str]) -> dict[str, Any]:
         }
         for policy, values in last.items()
     }
-    recovered = {policy: (float(np.mean(last[policy])) - low) / gap["mean"] for policy in others}
+    shares = {policy: np.subtract(last[policy], last["task_blind"]) / gaps for policy in others}
+    recovered = {policy: _mean_over_seeds(list(values)) for policy, values in shares.items()}
     return {"policies": policies, "gap": gap, "recovered": recovered}
 
 
