@@ -159,7 +159,7 @@ def _scalar_parameter(evaluation: Evaluation) -> str | None:
 
 
 def learning_figure(runs: Sequence[Run]) -> Figure:
-    """Return before (dashed) and after (solid) adaptation against environment steps.
+    """Return of the first (dashed) and of the last round (solid) against environment steps.
 
     One run: evaluations bold with markers, training thin. Several runs: a colour each; all of them on the validation
     split where all were evaluated on it, else on the test split (earlier versions), else on their training tasks.
@@ -176,7 +176,7 @@ def learning_figure(runs: Sequence[Run]) -> Figure:
         for index, (name, curve) in enumerate(zip(names, curves, strict=True)):
             colour = CATEGORIES[index % len(CATEGORIES)]
             label = name if names.count(name) == 1 else f"{name} ({index + 1})"
-            _draw_ends(axes, curve, (colour, colour), _before_after(label))
+            _draw_ends(axes, curve, (colour, colour), _first_and_last(label))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("environment steps of training")
     add_legend(figure, axes)
@@ -197,16 +197,16 @@ def _comparable(runs: Sequence[Run]) -> tuple[str, list[Curve]]:
 
 def _draw_run(axes: Axes, run: Run) -> None:
     if run.train is not None:
-        _draw_ends(axes, run.train, (VERMILLION, BLUE), _before_after("training"), width=0.9, alpha=0.6)
+        _draw_ends(axes, run.train, (VERMILLION, BLUE), _first_and_last("training"), width=0.9, alpha=0.6)
     markers = {"validation": "o", "test": "o", "ood": "s"}
     for split in sorted(run.evaluations, reverse=True):
         marker = markers.get(split, "^")
-        names = _before_after(f"{split} tasks")
+        names = _first_and_last(f"{split} tasks")
         _draw_ends(axes, run.evaluations[split], (VERMILLION, BLUE), names, marker, width=2.2)
 
 
-def _before_after(what: str) -> tuple[str, str]:
-    return f"{what}, before adaptation", f"{what}, after adaptation"
+def _first_and_last(what: str) -> tuple[str, str]:
+    return f"{what}, first round", f"{what}, last round"
 
 
 def _draw_ends(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 
+from metarl.evaluation.statistics import seed_ci95
 from tests.run_contents import EXPERIMENTS
 
 sys.path.insert(0, str(EXPERIMENTS))
@@ -63,7 +64,7 @@ def test_every_kept_file_is_used_and_says_how_it_was_made() -> None:
         assert re.fullmatch(r"[0-9a-f]{7,}", content["commit"]), f"{name}: of no commit, but of changed files"
         assert content["processor"]
         base = re.sub(r"_seed\d$", "", name)  # other seeds stand in the page as "the same with seed=2"
-        assert base in template
+        assert base in template or base.removesuffix("_baselines") + '")' in template  # of a list of (label, kind)
         for command in content["commands"] if base == name else ():
             assert f"    {command}\n" in page
 
@@ -109,7 +110,8 @@ def test_shares_are_of_a_gap_that_the_seeds_show(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(results, "kept", lambda name: results.Kept(name, {"result": files[name]}))
     found = results.compared_over_seeds(["a", "b"])
     assert found["gap"]["mean"] == 10.5
-    assert found["recovered"] == {"adaptive": 4.0 / 10.5}
+    assert found["recovered"]["adaptive"]["mean"] == 0.4  # of 0.8 and 0, each of its own seed's gap
+    assert found["recovered"]["adaptive"]["ci95"] == seed_ci95([0.8, 0.0])
     assert found["policies"]["adaptive"]["single"] == [8.0, 20.0]
     assert results.compared_over_seeds(["a", "c"])["recovered"] == {}
 

@@ -201,9 +201,9 @@ def test_learning_curve_draws_training_and_evaluations_before_and_after(tmp_path
     assert figure.axes[0].get_ylabel() == RETURN
     assert figure.axes[0].get_xlabel() == "environment steps of training"
     for what in ("training", "test tasks", "ood tasks"):
-        for when in ("before", "after"):
-            assert f"{what}, {when} adaptation" in texts(figure)
-    after = next(line for line in figure.axes[0].lines if line.get_label() == "test tasks, after adaptation")
+        for when in ("first", "last"):
+            assert f"{what}, {when} round" in texts(figure)
+    after = next(line for line in figure.axes[0].lines if line.get_label() == "test tasks, last round")
     np.testing.assert_array_equal(after.get_xdata(), [2000, 4000, 6000])
     np.testing.assert_allclose(np.asarray(after.get_ydata(), dtype=float), [-3.9, -3.7, -3.5])
 
@@ -215,7 +215,7 @@ def test_learning_curves_of_one_and_several_runs_are_images(tmp_path: Path) -> N
     assert_is_png(tmp_path / "one.png")
     assert_is_png(tmp_path / "three.png")
     figure = learning_figure([read_run(path) for path in paths])
-    assert "seed2, after adaptation" in texts(figure)
+    assert "seed2, last round" in texts(figure)
 
 
 def test_several_runs_are_compared_on_what_all_have(tmp_path: Path) -> None:
@@ -224,8 +224,8 @@ def test_several_runs_are_compared_on_what_all_have(tmp_path: Path) -> None:
     assert "2 runs, test tasks" in texts(learning_figure([tested, tested]))
     mixed = learning_figure([tested, untested])
     assert "2 runs, training tasks" in texts(mixed)
-    assert "run (1), after adaptation" in texts(mixed)  # two folders of the same name stay apart
-    assert "run (2), after adaptation" in texts(mixed)
+    assert "run (1), last round" in texts(mixed)  # two folders of the same name stay apart
+    assert "run (2), last round" in texts(mixed)
     with pytest.raises(MetarlError, match="in common"):
         learning_figure([tested, replace(untested, train=None)])
     with pytest.raises(MetarlError, match="in common"):
