@@ -19,8 +19,9 @@ from rich.text import Text
 
 from metarl.errors import MetarlError
 from metarl.evaluation.probe import Score
+from metarl.files import write_text
 from metarl.runs.build import load_run
-from metarl.runs.directory import evaluation_folder, write_text
+from metarl.runs.directory import evaluation_folder
 
 FEW_COMPONENTS = 4  # of a parameter: up to here the table has a line for each
 

@@ -14,7 +14,7 @@ import typer
 from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
 from metarl.cli.executors import executor_of
-from metarl.cli.options import Address, Local, require_writable, split_of
+from metarl.cli.options import Address, Local, expanded, require_writable, split_of
 from metarl.cli.report import RunNames, load_alike, run_labels, split_runs
 from metarl.errors import ConfigError
 
@@ -53,7 +53,7 @@ def compare(
         names, overrides = split_runs(runs)
         if len(names) < 2:
             raise ConfigError("give at least two run directories to compare")
-        which = compared_split(split)
+        which, out = compared_split(split), Path(expanded(str(out)))
         require_writable(out)
         entries = {label: Entry(name, tuple(overrides)) for name, label in zip(names, run_labels(names), strict=True)}
         show(judged(entries, which, tasks, seed, local, address), out)

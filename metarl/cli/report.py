@@ -40,6 +40,7 @@ def report(
         from metarl.runs.remote import reading_copy
 
         names, overrides = split_runs(runs)
+        out = Path(expanded(str(out)))
         require_writable(out)
         studies: list[Study] = []
         common: list[str] = []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from metarl.cli.errors import console, exit_codes
+from metarl.cli.options import expanded
 from metarl.errors import ConfigError, MetarlError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def sweep(
     address: Annotated[str | None, typer.Option(help="a running Ray cluster; without it one is started here")] = None,
 ) -> None:
     """Train every combination of the values given, several seeds of each, side by side, and compare them."""
-    given, shown = list(arguments or []), run_dir or f"runs/{config.stem}-sweep"
+    given, shown = list(arguments or []), expanded(run_dir or f"runs/{config.stem}-sweep")
     again = ["metarl", "sweep", str(config), *given, "--seeds", str(seeds or 1), "--run-dir", shown, "--resume"]
     again += ["--asha"] * asha + ["--cpus-per-run", str(cpus_per_run)] * (cpus_per_run > 1)
     again += ["--address", address] if address else []

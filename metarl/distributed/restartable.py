@@ -24,6 +24,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from metarl.distributed.actor import Failure, adopt_search_path, driver_search_path
+from metarl.distributed.messages import first_line
 from metarl.distributed.nodes import load
 from metarl.errors import ConfigError, TrainingError
 from metarl.training.stop import StopSource
@@ -95,7 +96,7 @@ def run_restartable(
         _wait_for_start(actor, num_gpus)
         outcome = _follow(actor, actor.run.remote(cloudpickle.dumps(work)), show, stop)
     except RayActorError as error:
-        raise TrainingError(f"the learner's process ended again and again: {str(error).splitlines()[0]}") from error
+        raise TrainingError(f"the learner's process ended again and again: {first_line(error)}") from error
     finally:
         ray.kill(actor, no_restart=True)
     if isinstance(outcome, Failure):

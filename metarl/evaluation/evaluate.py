@@ -68,9 +68,6 @@ class TaskScore:
         return self.name.partition("(")[2].removesuffix(")") or self.name
 
 
-Gain = Estimate  # last round minus first round, paired per task: what adaptation between rounds brings
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """The result of `evaluate`. All returns are undiscounted, per episode; each distinct task weighs the same."""
@@ -83,7 +80,7 @@ class Evaluation:
     episodes_per_round: int  # of each drawn task
     rounds: tuple[RoundScore, ...]
     per_task: tuple[TaskScore, ...]
-    adaptation_gain: Gain
+    adaptation_gain: Estimate  # last minus first round, paired per task: what adaptation between rounds brings
     anchors: Anchors
     seed: int
     iteration: int  # of the weights
@@ -96,7 +93,7 @@ class Evaluation:
     adapts: Adapts = "between"  # rounds, or within them: then the first round is no measure of the policy before
     measures: Measures | None = None  # of whole trials; earlier versions did not write them
     blank: Estimate | None = None  # the last round's return of the same policy with its context kept blank
-    gain_over_blank: Gain | None = None  # last round minus that, paired per task
+    gain_over_blank: Estimate | None = None  # last round minus that, paired per task
     is_whole: bool = False  # whether no other task could have been drawn
 
     @property
@@ -135,7 +132,7 @@ class Evaluation:
                 )
                 for score in content["per_task"]
             ),
-            adaptation_gain=Gain(gain["mean"], tuple(gain["ci95"])),
+            adaptation_gain=Estimate(gain["mean"], tuple(gain["ci95"])),
             anchors=Anchors(**content["anchors"]),
             splits_coincide=content["splits_coincide"],
             notes=tuple(content["notes"]),
@@ -209,8 +206,8 @@ def evaluate(
         was_trained_on=trained_on is not None,
         is_chosen=bool(chosen),
     )
-    groups = ByTask(tasks, _is_whole_family(distribution, split, len(set(tasks))), seed)
-    anchors = distribution.anchors if _anchors_apply(distribution, policy_plan, split) else Anchors()
+    groups = ByTask(tasks, summary.is_whole, seed)
+    anchors = _anchors_that_apply(distribution, policy_plan, split)
     measures = measure(trials, policy_plan, groups, anchors, threshold)
     return replace(summary, measures=measures, change=change_score(distribution, trials))
 
@@ -255,21 +252,16 @@ def summarise(
     groups = ByTask(tasks, is_whole, seed)
     distinct, rows = groups.distinct, groups.rows
     task_means, repeats = groups.means(returns), groups.repeats(returns)  # [R, D], D x [R, M]
-    anchors_apply = _anchors_apply(distribution, plan, split)
+    anchors = _anchors_that_apply(distribution, plan, split)
+    intervals = [groups.interval(means, [scores[r] for scores in repeats]) for r, means in enumerate(task_means)]
     rounds = tuple(
-        RoundScore(
-            float(mean(task_means[r])),
-            float(iqm(task_means[r])),
-            groups.interval(task_means[r], [scores[r] for scores in repeats]),
-            cvar(returns[r]),
-            distribution.anchors.normalise(float(mean(task_means[r]))) if anchors_apply else None,
-        )
-        for r in range(len(returns))
+        RoundScore(float(mean(means)), float(iqm(means)), ci95, cvar(episodes), anchors.normalise(float(mean(means))))
+        for means, ci95, episodes in zip(task_means, intervals, returns, strict=True)
     )
     gains = task_means[-1] - task_means[0]  # [D], each task with itself
     gain_interval = groups.interval(gains, [scores[-1] - scores[0] for scores in repeats])
     notes = _notes(distribution, plan, split, len(distinct), len(tasks), was_trained_on, is_chosen)
-    intervals = [*(score.ci95 for score in rounds), *([gain_interval] if len(rounds) > 1 else [])]
+    intervals += [gain_interval] if len(rounds) > 1 else []
     return Evaluation(
         distribution=distribution.name,
         version=distribution.version,
@@ -282,7 +274,7 @@ def summarise(
             TaskScore(task.values, str(task), tuple(means), len(row) * plan.num_streams, tuple(scores[-1].tolist()))
             for task, means, row, scores in zip(distinct, task_means.T.tolist(), rows, repeats, strict=True)
         ),
-        adaptation_gain=Gain(float(mean(gains)), gain_interval),
+        adaptation_gain=Estimate(float(mean(gains)), gain_interval),
         anchors=distribution.anchors,
         seed=seed,
         iteration=iteration,
@@ -326,8 +318,9 @@ def last_repeats(*evaluations: Evaluation) -> list[Float[np.ndarray, "_ E"]]:
     return [np.stack([first(e.per_task[k], n) for e in evaluations], axis=1) for k, n in enumerate(numbers)]
 
 
-def _anchors_apply(distribution: TaskDistribution, plan: TrialPlan, split: Split) -> bool:
-    return split != "ood" and plan.horizon == distribution.horizon
+def _anchors_that_apply(distribution: TaskDistribution, plan: TrialPlan, split: Split) -> Anchors:
+    """The distribution's, or none where tasks or episodes are others than they are known for."""
+    return distribution.anchors if split != "ood" and plan.horizon == distribution.horizon else Anchors()
 
 
 def _is_whole_family(distribution: TaskDistribution, split: Split, num_distinct: int) -> bool:

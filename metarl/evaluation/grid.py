@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import ConfigError, MetarlError, TaskError
-from metarl.evaluation.evaluate import evaluation_units
+from metarl.evaluation.evaluate import TASKS_PER_UNIT, evaluation_units
 from metarl.evaluation.statistics import Interval, seed_ci95
 from metarl.files import write_json
 from metarl.rollout.executor import Executor
@@ -229,7 +229,7 @@ def evaluate_grid(
     *,
     seed: int,
     iteration: int = 0,
-    tasks_per_unit: int = 10,
+    tasks_per_unit: int = TASKS_PER_UNIT,
 ) -> Grid:
     """Collect a trial on every point of the grid. A function of the arguments alone, however many workers there are."""
     points = grid_tasks(distribution, axes, base)

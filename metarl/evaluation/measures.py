@@ -12,7 +12,7 @@ Shape letters: R rounds, K tasks, N streams, T steps of a round.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -88,10 +88,6 @@ class Measures:
             content["episodes_adapted_on"],
             content["steps_adapted_on"],
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, tuples still tuples."""
-        return asdict(self)
 
 
 def measure(

@@ -8,7 +8,7 @@ from rich.text import Text
 from metarl.evaluation.by_task import FEW_TASKS
 from metarl.evaluation.change import ChangeScore
 from metarl.evaluation.evaluate import Evaluation
-from metarl.evaluation.measures import ToThreshold
+from metarl.evaluation.measures import CLOSE, ToThreshold
 from metarl.report.labels import MEANINGS, RETURN, judged_actions, reference_returns, round_name
 from metarl.rollout.types import Adapts
 
@@ -100,8 +100,8 @@ def _add_measures(shown: Table, evaluation: Evaluation) -> None:
 
 
 def threshold_label(found: ToThreshold) -> str:
-    """'until 90 % of the way to the expert (-12.3)'."""
-    what = "90 % of the way to the expert" if found.is_default else "the threshold"
+    """'adapted on until 90 % of the way to the expert (-12.3)'."""
+    what = f"{100 * CLOSE:.0f} % of the way to the expert" if found.is_default else "the threshold"
     return f"adapted on until {what} ({number(found.threshold)})"
 
 

@@ -209,7 +209,7 @@ def seeds_of_rows(seed: int | Sequence[int | None] | None, n: int) -> Sequence[i
 
 
 def _interned(spaces: Sequence[gymnasium.Space]) -> tuple[gymnasium.Space, ...]:
-    """The same spaces, those with exactly the same bounds as one object, so that they are soon compared."""
+    """The same spaces, those with exactly the same bounds as one object, so that comparing them is quick."""
     known: dict[Any, gymnasium.Space] = {}
 
     def key(space: gymnasium.Space) -> Any:

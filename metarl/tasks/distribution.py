@@ -164,7 +164,7 @@ class TaskDistribution(ABC):
 
     @property
     def num_tasks(self) -> int | None:
-        """How many tasks the training range holds where there are finitely many, else None. None is listed."""
+        """How many tasks the training range holds, counted without building them; None where not finitely many."""
         options = self._options()
         return None if options is None else math.prod(len(values) for values in options)
 

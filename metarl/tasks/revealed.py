@@ -2,7 +2,7 @@
 
     observation [O]  ->  [O + P]:  the inner observation, then each parameter's values, scaled
 
-What a policy earns that need not find out the task: adaptation is judged against it. Scaling is by the training
+Its return is what knowing the task from the start allows: adaptation is judged against it. Scaling is by the training
 prior, so that training tasks fill about [-1, 1]; out-of-distribution tasks may lie outside:
 
     Uniform, Simplex     low to -1, high to 1

@@ -72,7 +72,7 @@ def as_value(value: Any, name: str) -> Value:
     if type(value) is float and math.isfinite(value):
         return value
     if type(value) is tuple and value and all(type(v) is float for v in value) and all(map(math.isfinite, value)):
-        return value  # as priors draw them: long ones are soon looked through
+        return value  # as priors draw them: the quick way for long ones
     if isinstance(value, np.ndarray):
         value = value.item() if value.ndim == 0 else value.tolist()
     if isinstance(value, list | tuple) and value and not any(isinstance(v, list | tuple) or np.ndim(v) for v in value):

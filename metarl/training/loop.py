@@ -85,7 +85,7 @@ def train(
 
     Raises ConfigError, TaskError or CheckpointError where the input is wrong, EnvironmentFault where an
     environment misbehaves, TrainingError where training diverges. The state after the last completed
-    iteration is checkpointed in every case but the last.
+    iteration is checkpointed, except where training diverges.
     """
     config = as_begun(config, run_dir) if resume else config
     distribution, algorithm = prepare(config, resolve_device(config.device))

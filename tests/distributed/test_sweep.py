@@ -34,8 +34,8 @@ from metarl.evaluation.evaluate import Evaluation
 from metarl.report.sweep import save_figure, sweep_figure, sweep_table
 from metarl.rollout.local import LocalExecutor
 from metarl.runs.build import load_run
-from metarl.runs.directory import read_records
 from metarl.runs.outcome import OUTCOME, STOPPED_EARLY, has_ended, outcome_of
+from metarl.runs.records import read_records
 from metarl.training.loop import train
 from metarl.training.stop_file import ALL, StopFile
 from tests.run_contents import left_by

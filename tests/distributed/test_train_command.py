@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from metarl.runs import checkpoint
-from metarl.runs.directory import read_records
+from metarl.runs.records import read_records
 from tests.distributed.processes import HANG_S, wait_until
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ from metarl.cli.app import app
 from metarl.config import load_config
 from metarl.rollout.local import LocalExecutor
 from metarl.runs import checkpoint
-from metarl.runs.directory import read_records
+from metarl.runs.records import read_records
 from metarl.training.loop import train
 from tests.run_contents import left_by
 

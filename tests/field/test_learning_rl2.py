@@ -22,7 +22,7 @@ from metarl.evaluation.evaluate import evaluation_units
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.policy import Spaces, context_sources
 from metarl.rollout.types import TrialBatch, Unit
-from metarl.runs.directory import read_records
+from metarl.runs.records import read_records
 from metarl.tasks import Anchors, Choice, Parameter, TaskDistribution, Uniform
 from metarl.tasks.arrays import ArrayTaskDistribution
 from metarl.training.loop import train

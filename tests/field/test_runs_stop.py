@@ -14,7 +14,7 @@ import ray  # noqa: F401  (brings psutil)
 import psutil  # isort: skip
 
 from metarl.runs import checkpoint
-from metarl.runs.directory import read_records
+from metarl.runs.records import read_records
 from tests.distributed.test_train_command import first_iteration, processes_below, title, training
 
 HANG_S = 300.0

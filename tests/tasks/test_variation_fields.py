@@ -13,7 +13,8 @@ from metarl.tasks.mujoco import MujocoBatch
 from metarl.tasks.physics import mjbatch_is_available
 from metarl.tasks.variation import MujocoVariation
 from metarl.tasks.variation.description import FieldEntry
-from metarl.tasks.variation.fields import FieldChange, change_of, changed_fields
+from metarl.tasks.variation.field_values import changed_fields
+from metarl.tasks.variation.fields import FieldChange, change_of
 from tests.tasks.varied import ARM, arm, hopper
 
 TEN = {"prior": {"uniform": [0.0, 10.0]}}

@@ -1,4 +1,4 @@
-"""The chosen setting of a sweep on test tasks: all choices were made on others, so this figure is not too good.
+"""The chosen setting of a sweep on test tasks: all choices were made on others, which leaves this figure unbiased.
 
 runs that have ended -> validation returns choose a setting -> its runs, one per seed -> test returns, once each
 """

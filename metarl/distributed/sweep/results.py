@@ -19,8 +19,9 @@ from metarl.distributed.sweep.grid import Setting, all_runs
 from metarl.errors import ConfigError
 from metarl.evaluation.statistics import Interval, seed_ci95, told_from_best
 from metarl.files import write_text
-from metarl.runs.directory import check_run, read_records
+from metarl.runs.directory import check_run
 from metarl.runs.outcome import FAILED, STOPPED_EARLY, outcome_of
+from metarl.runs.records import METRICS, read_records, returns_of
 
 SUMMARY = "sweep.json"
 _LEVEL = 0.02  # probability of any false claim in one sweep
@@ -87,7 +88,7 @@ def read_results(root: Path, settings: Sequence[Setting]) -> list[SettingResult]
 
 def read_run(folder: Path, seed: int) -> RunResult:
     """One run's directory, whatever state it is in."""
-    records, outcome = read_records(folder / "metrics.jsonl"), outcome_of(folder) or {}
+    records, outcome = read_records(folder / METRICS), outcome_of(folder) or {}
     curve = [point_of(record) for record in records if record["kind"] == "evaluation"]
     ends: Sequence[Any] = outcome.get("returns", (None,))
     if "returns" in outcome and (not curve or curve[-1].iteration < outcome["iteration"]):
@@ -99,7 +100,7 @@ def read_run(folder: Path, seed: int) -> RunResult:
 
 def point_of(record: Mapping[str, Any]) -> Point:
     """The returns in an evaluation's record of metrics.jsonl."""
-    returns = [value for name, value in record.items() if name.startswith("return/round")]
+    returns = returns_of(record)
     return Point(record["iteration"], record["env_steps"], returns[0], returns[-1])
 
 

@@ -24,11 +24,12 @@ from ray import cloudpickle
 
 from metarl.config import RunConfig
 from metarl.distributed.actor import driver_search_path
+from metarl.distributed.messages import first_line
 from metarl.distributed.nodes import require_room
 from metarl.distributed.sweep.results import point_of
 from metarl.errors import ConfigError
-from metarl.runs.directory import read_records
 from metarl.runs.outcome import FAILED, outcome_of, write_outcome
+from metarl.runs.records import METRICS, read_records
 from metarl.training.stop import StopSource
 from metarl.training.stop_file import ALL
 
@@ -64,7 +65,7 @@ class Halving(ASHAScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         super().on_trial_add(tune_controller, trial)
-        for record in read_records(self._root / trial.config["run"] / "metrics.jsonl"):
+        for record in read_records(self._root / trial.config["run"] / METRICS):
             if record["kind"] == "evaluation" and 0 < record["iteration"] < self._last:
                 result = {"iteration": record["iteration"], "score": point_of(record).after}
                 super().on_trial_result(tune_controller, trial, result)
@@ -168,6 +169,5 @@ def _fit(tuner: tune.Tuner, root: Path, stop: StopSource) -> None:
     for result in () if isinstance(ended[0], SavedError) else ended[0]:
         folder = root / result.config["run"]
         if result.error is not None and outcome_of(folder) is None:
-            cause = (str(result.error).strip() or type(result.error).__name__).splitlines()[0]
-            error = f"its process ended {1 + _MAX_RESTARTS} times: {cause}"
+            error = f"its process ended {1 + _MAX_RESTARTS} times: {first_line(result.error)}"
             write_outcome(folder, {"reason": FAILED, "error": error})

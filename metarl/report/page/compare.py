@@ -13,7 +13,7 @@ from metarl.evaluation.comparison import Comparison, Gap
 from metarl.evaluation.evaluate import Evaluation
 from metarl.report.labels import RETURN, reference_returns
 from metarl.report.page.figures import SIZE, Picture, draw_over_time, picture
-from metarl.report.style import CATEGORIES, GREY, INK, add_legend, new_figure, plain
+from metarl.report.style import CATEGORIES, GREY, add_legend, new_figure, plain
 from metarl.report.table import headline, interval, number
 
 _ABOUT_INTERVALS = (
@@ -116,6 +116,3 @@ def unique_names(names: Sequence[str]) -> list[str]:
 
 def _short(text: str, most: int = 34) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-__all__ = ["INK", "comparison_figure", "comparison_pictures", "comparison_table", "kind_of", "unique_names"]

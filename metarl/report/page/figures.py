@@ -24,7 +24,6 @@ from metarl.report.style import (
     CATEGORIES,
     GREEN,
     GREY,
-    INK,
     ORANGE,
     PURPLE,
     SKY,
@@ -309,6 +308,3 @@ def _short(text: str, most: int = 34) -> str:
 
 def _text(value: object) -> str:
     return f"({', '.join(f'{v:.3g}' for v in value)})" if isinstance(value, tuple) else f"{value:.3g}"
-
-
-__all__ = ["INK", "Picture", "pictures_of"]

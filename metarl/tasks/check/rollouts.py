@@ -81,7 +81,6 @@ def rollout(
     batch: TaskBatch,
     steps: int = NUM_STEPS,
     seed: int = SEED,
-    constant: bool = False,
     actions: Sequence[np.ndarray] | None = None,
     is_seeded: bool = True,
 ) -> Trace:
@@ -91,7 +90,7 @@ def rollout(
     """
     obs, _ = batch.reset(seed=[seed] * batch.num_envs if is_seeded else None)
     observations, rewards, terminated, truncated = [np.array(obs)], [], [], []
-    for action in actions or actions_of(batch, steps, seed, constant):
+    for action in actions or actions_of(batch, steps, seed):
         obs, reward, is_terminal, is_cut, _ = batch.step(action)
         observations.append(np.array(obs))
         rewards.append(np.array(reward, np.float64))

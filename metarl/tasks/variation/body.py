@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from metarl.errors import TaskError, did_you_mean
+from metarl.tasks.action_space import bounded_dimensions
 from metarl.tasks.changes import change_steps
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.priors import Prior, ends_of
@@ -291,7 +292,6 @@ def _schedules(body: Body) -> list[Scheduled]:
 def _action_channel(space: Any, num_rows: int) -> Channel:
     if isinstance(space, Discrete):
         return Channel(np.ones(1), np.array([float(space.start)]), num_rows)
-    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
-    has_range = np.isfinite(low) & np.isfinite(high) & (high - low < 2e9)
+    low, high, has_range = space.low.astype(np.float64), space.high.astype(np.float64), bounded_dimensions(space)
     half = np.where(has_range, 0.5 * (np.where(has_range, high, 1.0) - np.where(has_range, low, -1.0)), 1.0)
     return Channel(half, np.clip(np.zeros(len(low)), low, high), num_rows)

@@ -21,7 +21,7 @@ from metarl.errors import TaskError, did_you_mean
 from metarl.plugins import describe
 from metarl.tasks.batch import EnvBatch, TaskBatch
 from metarl.tasks.distribution import Parameter
-from metarl.tasks.model_file import load_model, no_model_file
+from metarl.tasks.model_file import find_model, load_model, no_model_file
 from metarl.tasks.mujoco import MujocoBatch, MujocoEquations, MujocoTaskDistribution
 from metarl.tasks.physics import Physics, make_physics, owner_of
 from metarl.tasks.task import Task, TaskParams, params_of
@@ -29,7 +29,8 @@ from metarl.tasks.variation.body import Body
 from metarl.tasks.variation.description import FieldEntry, entries_of, parameters_of, require_within
 from metarl.tasks.variation.dm_control import require_lasting_model, with_registration
 from metarl.tasks.variation.equations import FunctionEquations, equations_of, function_of, registered_equations
-from metarl.tasks.variation.fields import FieldChange, change_of, changed_fields, prepare, write_fields_of
+from metarl.tasks.variation.field_values import changed_fields, prepare, write_fields_of
+from metarl.tasks.variation.fields import FieldChange, change_of
 from metarl.tasks.variation.schedules import Schedule, Scheduled, scheduled_of
 from metarl.tasks.variation.single import VariedBatch, VariedEnv, simulator_of
 from metarl.tasks.variation.validity import require_physical, require_valid
@@ -151,12 +152,13 @@ class MujocoVariation(MujocoTaskDistribution):
                 )
             return None
         if given is not None and not hasattr(self, "xml"):
-            self.xml = _file_of_equations(given)
+            self.xml = find_model(given)
         found = given
         if reward is not None:
-            functions = [None if f is None else function_of(f, w) for f, w in _named(reward, terminated, observe)]
-            assert functions[0] is not None
-            found = FunctionEquations(functions[0], functions[1], functions[2], reset_noise, load_model(self), given)
+            own = function_of(reward, "reward")
+            ends = None if terminated is None else function_of(terminated, "terminated")
+            sees = None if observe is None else function_of(observe, "observe")
+            found = FunctionEquations(own, ends, sees, reset_noise, load_model(self), given)
         assert found is not None
         self.frame_skip = frame_skip or found.frame_skip
         found.frame_skip = self.frame_skip
@@ -304,10 +306,6 @@ class _Batch(MujocoBatch):
         family.require_physical(tasks, self._params)
 
 
-def _named(*functions: Function | None) -> list[tuple[Function | None, str]]:
-    return list(zip(functions, ("reward", "terminated", "observe"), strict=True))
-
-
 def _require_source(
     env: str | None,
     model: str | None,
@@ -347,9 +345,3 @@ def _file_of(model: str) -> Path:
     if path.is_file():
         return path
     raise TaskError(f"MujocoVariation: model = {model!r}: {no_model_file(path)}")
-
-
-def _file_of_equations(equations: MujocoEquations) -> Path:
-    from metarl.tasks.model_file import find_model
-
-    return find_model(equations)

@@ -13,7 +13,8 @@ import numpy as np
 from metarl.tasks.batch import EnvBatch
 from metarl.tasks.physics import owner_of, write_fields
 from metarl.tasks.task import Task, TaskParams, params_of
-from metarl.tasks.variation.fields import FieldChange, prepare
+from metarl.tasks.variation.field_values import prepare
+from metarl.tasks.variation.fields import FieldChange
 from metarl.tasks.variation.wrapper import BodyEnv
 
 

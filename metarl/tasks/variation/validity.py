@@ -10,7 +10,8 @@ import numpy as np
 from metarl.errors import TaskError, did_you_mean
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.priors import Mixture, Prior, ends_of
-from metarl.tasks.variation.fields import KINDS, FieldChange, base_of, changed_fields, names_of
+from metarl.tasks.variation.field_values import changed_fields
+from metarl.tasks.variation.fields import KINDS, FieldChange, base_of, names_of
 
 _ALLOWED = {"positive": "above 0", "nonnegative": "0 or more", "any": "finite numbers"}
 
