@@ -117,8 +117,7 @@ def train(
 def _default_run(config: RunConfig | str | Path) -> str:
     if not isinstance(config, RunConfig):
         return f"runs/{Path(config).stem}"
-    algorithm = getattr(config.algorithm, "name", "run")
-    return "runs/" + re.sub(r"[^\w.-]", "_", f"{config.task_distribution.name}-{algorithm}")
+    return "runs/" + re.sub(r"[^\w.-]", "_", f"{config.task_distribution.name}-{config.algorithm_name}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Episodes, Extras, RoundPlan, Transition, TrialPlan, Unit, Weights
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from metarl.algorithms.base import AlgorithmConfig, EvaluationSettings, judged_streams, rounds_of
 from metarl.rollout import seeds
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Episodes, Extras, RoundPlan, Transition, TrialBatch, TrialPlan, Weights
 from metarl.tasks import Task, TaskDistribution
 

@@ -24,7 +24,7 @@ from metarl.algorithms.maml.trpo import trpo_step
 from metarl.algorithms.tensors import RoundTensors
 from metarl.ops.distributions import Gaussian
 from metarl.ops.functional_sgd import Params
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 
 NUM_OBS, NUM_ACTIONS = 17, 6
 N, T = 20, 100

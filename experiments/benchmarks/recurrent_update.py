@@ -22,7 +22,7 @@ from metarl.algorithms.rl2.policy import net_of
 from metarl.algorithms.rl2.tensors import TrialTensors
 from metarl.ops.distributions import Gaussian
 from metarl.ops.ppo import PPOBatch
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 
 T, NUM_OBS, NUM_ACTIONS = 400, 17, 6
 

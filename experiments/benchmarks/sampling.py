@@ -23,7 +23,7 @@ from metarl.algorithms.maml.config import MAMLConfig
 from metarl.algorithms.maml.learner import MAML
 from metarl.algorithms.tensors import RoundTensors
 from metarl.distributed import RayExecutor, connect
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.tasks import load_distribution
 from metarl.training.loop import units_of
 

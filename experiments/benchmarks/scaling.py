@@ -29,7 +29,7 @@ from metarl.algorithms.maml.learner import MAML
 from metarl.algorithms.tensors import RoundTensors
 from metarl.distributed import RayExecutor, connect
 from metarl.rollout.executor import Executor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import TrialBatch, Unit
 from metarl.tasks import TaskDistribution, load_distribution
 from metarl.training.loop import units_of

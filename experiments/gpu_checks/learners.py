@@ -18,7 +18,7 @@ import torch
 from metarl.algorithms.base import Algorithm, AlgorithmPlugin
 from metarl.algorithms.registry import load_algorithm, resolve_preset
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import TrialBatch, Unit
 from metarl.tasks import Parameter, Uniform
 from metarl.tasks.arrays import ArrayTaskDistribution

@@ -17,7 +17,8 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from metarl.errors import ConfigError
-from metarl.rollout.policy import AdaptivePolicy, Spaces
+from metarl.rollout.policy import AdaptivePolicy
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Context, TrialBatch, TrialPlan
 from metarl.tasks import Task, TaskDistribution
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from metarl import plugins
 from metarl.algorithms.base import Algorithm, AlgorithmPlugin, Preset
 from metarl.errors import ConfigError
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 
 GROUP = "metarl.algorithms"
 _MAX_PRESETS = 8  # a preset may name another preset, but not itself

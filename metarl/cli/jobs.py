@@ -54,7 +54,7 @@ def submit(
     learner_cpus: Annotated[
         float, typer.Option(min=0, help="processors kept for the learner, beside the rollout workers'")
     ] = 0,
-    start_timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for them")] = 600,
+    start_timeout: Annotated[float, typer.Option(min=1, help="seconds to wait until the job starts")] = 600,
 ) -> None:
     """Meta-train what CONFIG describes on a Ray cluster; submitted again, the run continues.
 

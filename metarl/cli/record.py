@@ -121,7 +121,7 @@ def film_into(
     else:
         filmed = film(trained, tasks, split, ROUNDS[view], every)
     iteration = trained.checkpoint.iteration
-    algorithm = trained.config.algorithm.name  # type: ignore[attr-defined]
+    algorithm = trained.config.algorithm_name
     which = "chosen" if is_chosen else split
     title = f"{trained.distribution.name}, {algorithm}, iteration {iteration}: {which} task{'s' * (len(tasks) > 1)}"
     fps = min(filmed.steps_per_s / filmed.every, 50.0)

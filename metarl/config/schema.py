@@ -92,6 +92,12 @@ class RunConfig(Section):
     executor: ExecutorConfig = Field(ExecutorConfig(), description="where units run")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="the learner's; auto: a GPU where there is one")
 
+    @property
+    def algorithm_name(self) -> str:
+        """The name that every section of an algorithm has."""
+        name: str = self.algorithm.name  # type: ignore[attr-defined]
+        return name
+
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a configuration, the sections of all registered algorithms included."""

@@ -26,7 +26,7 @@ def description(
     return {
         "format": FORMAT,
         "metarl": versions()["metarl"],
-        "algorithm": getattr(trained.config.algorithm, "name", None),
+        "algorithm": trained.config.algorithm_name,
         "iteration": trained.checkpoint.iteration,
         "weights": agent.identity["weights"],
         "graphs": {name: _graph(graph) for name, graph in graphs.items()},

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -40,12 +39,12 @@ def write_graph(graph: Graph, path: Path, form: Format, metadata: str) -> None:
     graph.module.eval()
     examples = tuple(port.example() for port in graph.inputs)
     dynamic = tuple(
-        {i: _dim(size) for i, size in enumerate(port.shape) if isinstance(size, str)} for port in graph.inputs
+        {i: torch.export.Dim.DYNAMIC for i, size in enumerate(port.shape) if isinstance(size, str)}
+        for port in graph.inputs
     )
+    shapes = (dynamic,) if any(dynamic) else None  # in one: modules here take all inputs as *state
     with _quiet(), torch.no_grad():
-        program = torch.export.export(
-            graph.module, examples, dynamic_shapes=_of_signature(graph, dynamic), strict=False
-        )
+        program = torch.export.export(graph.module, examples, dynamic_shapes=shapes, strict=False)
         if form == "torch":
             torch.export.save(program, path, extra_files={METADATA: metadata})
             return
@@ -65,17 +64,6 @@ def write_graph(graph: Graph, path: Path, form: Format, metadata: str) -> None:
         remove_unused_nodes(exported.model)
     exported.model.metadata_props[METADATA] = metadata
     exported.save(path, external_data=False)
-
-
-def _dim(size: str) -> Any:
-    return torch.export.Dim.DYNAMIC
-
-
-def _of_signature(graph: Graph, dynamic: tuple[dict[int, Any], ...]) -> Any:
-    """Dynamic shapes as torch.export wants them: modules here take all inputs as positional ones, partly as *state."""
-    if not any(dynamic):
-        return None
-    return (dynamic,)
 
 
 @contextmanager

@@ -40,6 +40,7 @@ class Finding:
     estimate: Estimate | None
     sentence: str
     sign: str = "+"  # of differences; shares have none
+    objection: str = ""  # what a verdict on the whole says of it where it is bad
 
 
 def adaptation(evaluation: Evaluation) -> Finding:
@@ -77,8 +78,10 @@ def context_use(own: Evaluation, shuffled: Evaluation | None, seed: int) -> Find
     if gap.is_above_zero:
         return Finding(name, "good", gap, f"It uses what it learns of this task: {size}.")
     if gap.is_below_zero:
-        return Finding(name, "bad", gap, f"Its own context serves it worse than another task's: {size}.")
-    return Finding(name, "bad", gap, f"A shortcut: another task's experience serves as well ({size}; it holds zero).")
+        worse, objection = f"Its own context serves it worse than another task's: {size}.", "its own context harms it"
+        return Finding(name, "bad", gap, worse, objection=objection)
+    shortcut = f"A shortcut: another task's experience serves as well ({size}; it holds zero)."
+    return Finding(name, "bad", gap, shortcut, objection="it does as well with another task's context")
 
 
 def meta_overfitting(train: Evaluation, test: Evaluation, seed: int) -> Finding:
@@ -89,7 +92,8 @@ def meta_overfitting(train: Evaluation, test: Evaluation, seed: int) -> Finding:
     gap = unpaired([s.returns[-1] for s in train.per_task], [s.returns[-1] for s in test.per_task], seed)
     size = f"training minus test tasks {number(gap.mean, '+')} return per episode"
     if gap.is_above_zero:
-        return Finding(name, "bad", gap, f"Over-fitted to its training tasks: {size}.")
+        objection = "it is over-fitted to its training tasks"
+        return Finding(name, "bad", gap, f"Over-fitted to its training tasks: {size}.", objection=objection)
     return Finding(name, "good", gap, f"No over-fitting to the training tasks is shown: {size}.")
 
 
@@ -133,7 +137,8 @@ def calibration(coverage: Sequence[tuple[str, Estimate]]) -> Finding:
     shares = ", ".join(f"{parameter} {share.mean:.0%}" for parameter, share in coverage)
     sentence = f"The posterior's {LEVEL:.0%} intervals hold the true value of held-out tasks in: {shares}."
     if worst.ci95[1] < LEVEL:
-        return Finding(name, "bad", worst, f"The posterior is too sure of {worst_name}. {sentence}", "")
+        too_sure = f"The posterior is too sure of {worst_name}. {sentence}"
+        return Finding(name, "bad", worst, too_sure, "", "its posterior is too sure")
     if worst.ci95[0] > LEVEL:
         return Finding(name, "open", worst, f"It is less sure of {worst_name} than it could be. {sentence}", "")
     return Finding(name, "good", worst, sentence, "")
@@ -157,14 +162,7 @@ def verdict(findings: Sequence[Finding], evaluation: Evaluation) -> str:
     first = findings[0]
     sentence = first.sentence
     against = [f for f in findings[1:] if f.verdict == "bad"]
-    reasons = []
-    for finding in against:
-        if finding.name == "Meta-overfitting":
-            reasons.append("it is over-fitted to its training tasks")
-        elif finding.name == "Use of the task's own context":
-            reasons.append("it does as well with another task's context")
-        elif finding.name == "Calibration of the posterior":
-            reasons.append("its posterior is too sure")
+    reasons = [f.objection for f in against if f.objection]
     fallen = [f.name.removeprefix(OUTSIDE) for f in against if f.name.startswith(OUTSIDE)]
     if fallen:
         reasons.append(f"it does worse outside the range of {', '.join(fallen)}")

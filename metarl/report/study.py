@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Parameters:
+class ParameterRow:
     """One parameter as a reader wants to see it."""
 
     name: str
@@ -55,7 +55,7 @@ class Study:
     folder: Path
     algorithm: str
     distribution: str
-    parameters: tuple[Parameters, ...]
+    parameters: tuple[ParameterRow, ...]
     iteration: int
     evaluations: dict[Split, Evaluation]  # the test split's holds the gain over a blank context
     blank: Evaluation | None
@@ -98,7 +98,7 @@ def study(trained: TrainedRun, executor: Executor, folder: Path, name: str, has_
     return Study(
         name=name,
         folder=folder,
-        algorithm=trained.config.algorithm.name,  # type: ignore[attr-defined]
+        algorithm=trained.config.algorithm_name,
         distribution=f"{trained.distribution.name} v{trained.distribution.version}",
         parameters=_parameters(trained.distribution),
         iteration=trained.checkpoint.iteration,
@@ -211,9 +211,9 @@ def posterior_coverage(trained: TrainedRun, executor: Executor) -> list[tuple[st
 # --- what the run directory says ---------------------------------------------------------------------
 
 
-def _parameters(distribution: TaskDistribution) -> tuple[Parameters, ...]:
+def _parameters(distribution: TaskDistribution) -> tuple[ParameterRow, ...]:
     return tuple(
-        Parameters(p.name, p.unit, str(p.prior), str(p.test or ""), str(p.ood or "")) for p in distribution.parameters
+        ParameterRow(p.name, p.unit, str(p.prior), str(p.test or ""), str(p.ood or "")) for p in distribution.parameters
     )
 
 

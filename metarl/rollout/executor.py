@@ -17,9 +17,6 @@ from metarl.tasks import TaskDistribution
 class Executor(Protocol):
     """Runs units on workers. Results do not depend on how many there are."""
 
-    @property
-    def num_workers(self) -> int: ...
-
     def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[TrialBatch]:
         """All units' trials in unit order. Raises EnvironmentFault with the first cause where a unit cannot be run."""
         ...

@@ -16,8 +16,6 @@ from metarl.tasks.requirements import unmet
 class LocalExecutor:
     """Executor without other processes; for debugging, machines without Ray, and the reference in tests."""
 
-    num_workers = 1
-
     def __init__(self, distribution: TaskDistribution, policy: AdaptivePolicy):
         if lacking := unmet(distribution.requirements):
             command = " ".join(["pip install", *map(repr, lacking)])

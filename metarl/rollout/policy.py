@@ -9,7 +9,6 @@ from typing import Protocol, TypeGuard, TypeVar
 import numpy as np
 
 from metarl.errors import ConfigError
-from metarl.rollout.spaces import Spaces as Spaces
 from metarl.rollout.types import Context, Episodes, Extras, Transition, Weights
 from metarl.tasks import Task
 

@@ -15,7 +15,7 @@ from metarl.algorithms.base import Algorithm
 from metarl.algorithms.registry import build_algorithm
 from metarl.config import RunConfig, TaskDistributionConfig, load_stored_config
 from metarl.errors import CheckpointError, ConfigError, TaskError
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.worker import environment_faults, time_limit
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import Checkpoint

@@ -50,8 +50,9 @@ def read_warm_start(path: Path, run: str) -> WarmStart:
     if not (path / "config.yaml").is_file():
         raise ConfigError(f"--from {run}: not a run directory: it has no config.yaml")
     config, saved = load_stored_config(path / "config.yaml"), checkpoint.load_latest(path / "checkpoints")
-    name: str = getattr(config.algorithm, "name")  # noqa: B009  (every section of an algorithm has one)
-    return WarmStart(run, saved.iteration, name, config.task_distribution.name, _weights_among(saved.tensors))
+    return WarmStart(
+        run, saved.iteration, config.algorithm_name, config.task_distribution.name, _weights_among(saved.tensors)
+    )
 
 
 def apply_warm_start(start: WarmStart, algorithm: Algorithm) -> None:

@@ -50,10 +50,6 @@ class InterruptibleExecutor:
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = _start_thread(self._run_calls) if self._remote else None
 
-    @property
-    def num_workers(self) -> int:
-        return self._executor.num_workers
-
     def collect(self, units: Sequence[Unit], weights: Weights, version: int) -> list[TrialBatch]:
         return self._call(lambda: self._executor.collect(units, weights, version))
 

@@ -23,7 +23,7 @@ from metarl.agent.rounds import episodes_until_adaptation
 from metarl.algorithms.base import EvaluationSettings
 from metarl.algorithms.registry import build_algorithm, load_algorithm, resolve_preset
 from metarl.errors import AgentError, ConfigError
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import RoundPlan, Transition, TrialPlan
 from metarl.tasks import load_distribution
 from tests.agent.following import Watched, agent_for, assert_same, follow, rollout

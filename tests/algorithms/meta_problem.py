@@ -15,7 +15,7 @@ from metarl.algorithms.maml.trpo import loss_and_kl
 from metarl.algorithms.tensors import RoundTensors
 from metarl.ops.distributions import Categorical, Gaussian
 from metarl.ops.functional_sgd import Params
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 
 K, N, T = 3, 4, 5
 NUM_OBS, NUM_ACTIONS = 3, 2

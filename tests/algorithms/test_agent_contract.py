@@ -13,7 +13,7 @@ import torch
 from metarl.agent.loading import deployment_plan
 from metarl.algorithms.base import EvaluationSettings
 from metarl.algorithms.registry import build_algorithm
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import TrialPlan
 from tests.agent.following import agent_for, assert_same, follow, rollout
 from tests.algorithms.test_algorithm_contract import EACH, POINT_GOAL, make

@@ -13,7 +13,8 @@ from metarl.algorithms.base import Algorithm, AlgorithmPlugin, EvaluationSetting
 from metarl.algorithms.registry import available_algorithms, build_algorithm, load_algorithm, resolve_preset
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces, is_ablatable
+from metarl.rollout.policy import is_ablatable
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Context, TrialBatch, TrialPlan, Unit
 from metarl.tasks import Task, load_distribution
 

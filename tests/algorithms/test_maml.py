@@ -17,7 +17,7 @@ from metarl.errors import ConfigError
 from metarl.ops.distributions import Gaussian, kl_divergence
 from metarl.ops.functional_sgd import Params
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import TrialBatch, Unit
 from metarl.tasks import load_distribution
 

@@ -22,7 +22,7 @@ from metarl.algorithms.pearl.policy import context_features
 from metarl.algorithms.pearl.replay import Transitions
 from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Round, TrialBatch, Unit
 from metarl.tasks import TaskDistribution, load_distribution
 from tests.toy import Point

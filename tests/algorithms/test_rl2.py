@@ -20,7 +20,7 @@ from metarl.algorithms.rl2.tensors import TrialTensors
 from metarl.errors import ConfigError
 from metarl.ops.distributions import kl_divergence
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Context, Round, TrialBatch, Unit
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 from tests.toy import number

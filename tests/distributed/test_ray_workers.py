@@ -17,7 +17,7 @@ import ray
 from metarl.distributed import RayExecutor, connect, pool
 from metarl.errors import ConfigError, EnvironmentFault, MetarlError
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Extras
 from metarl.tasks import TaskDistribution, load_distribution
 from tests.distributed.comparison import WEIGHTS, assert_same, reference

@@ -20,7 +20,7 @@ from metarl_envs.gymnasium_robotics_names import ENVIRONMENTS, MAZES, goal_cells
 import metarl
 from metarl.config import load_config
 from metarl.errors import TaskError
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.runs.build import spaces_of
 from metarl.tasks import RevealedTask
 from metarl.tasks.check import check_distribution

@@ -15,7 +15,7 @@ from metarl_envs.meta_world_names import BENCHMARKS, ENVIRONMENTS
 import metarl
 from metarl.config import load_config
 from metarl.errors import TaskError
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.runs.build import spaces_of
 from metarl.tasks import Task
 from metarl.tasks.check import check_distribution

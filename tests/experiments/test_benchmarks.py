@@ -18,7 +18,7 @@ from metarl.algorithms.maml.config import MAMLConfig
 from metarl.algorithms.maml.learner import MAML
 from metarl.kernels.processor import bfloat16_pays
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import RoundPlan, TrialPlan, Unit
 from metarl.tasks import load_distribution
 

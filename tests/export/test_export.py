@@ -23,8 +23,7 @@ from metarl.export import Runner, compare, export_run, load_runner
 from metarl.export.description import rounds_of
 from metarl.export.units import InRobotUnits, in_robot_units
 from metarl.export.writing import graphs_of
-from metarl.rollout.policy import Spaces
-from metarl.rollout.spaces import env_action_map
+from metarl.rollout.spaces import Spaces, env_action_map
 from metarl.runs.build import load_run
 from metarl.tasks import load_distribution
 from tests.agent.following import agent_for

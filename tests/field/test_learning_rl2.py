@@ -20,7 +20,8 @@ from metarl.config import load_config
 from metarl.errors import ConfigError
 from metarl.evaluation.evaluate import evaluation_units
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces, context_sources
+from metarl.rollout.policy import context_sources
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import TrialBatch, Unit
 from metarl.runs.records import read_records
 from metarl.tasks import Anchors, Choice, Parameter, TaskDistribution, Uniform

@@ -208,7 +208,7 @@ def test_a_difference_of_unlike_tasks_resamples_both() -> None:
 def test_the_verdict_names_what_stands_against_it() -> None:
     good = Finding("Adaptation", "good", None, "It adapts.")
     bad = [
-        Finding("Meta-overfitting", "bad", None, ""),
+        Finding("Meta-overfitting", "bad", None, "", objection="it is over-fitted to its training tasks"),
         Finding("Outside the range of mass", "bad", None, ""),
         Finding("Outside the range of goal", "bad", None, ""),
     ]

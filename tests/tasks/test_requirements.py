@@ -12,7 +12,7 @@ from metarl.algorithms.maml.config import MAMLConfig
 from metarl.config import RunConfig
 from metarl.errors import ConfigError, TaskError
 from metarl.rollout.local import LocalExecutor
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.runs.build import spaces_of
 from metarl.tasks import Parameter, RevealedTask, Task, TaskDistribution, Uniform
 from metarl.tasks.requirements import unmet

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from metarl.algorithms.base import AlgorithmConfig, Schedule, Section, Sizes
 from metarl.ops.returns import BaselineKind
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 
 # Of the discrete ones: 40 iterations of the defaults on TabularMDP (20 tasks, seed 0) gain 0.02 per episode at 0.1,
 # 1.04 at 10 and 1.28 at 30, where an inner step is already a KL of 2.8.

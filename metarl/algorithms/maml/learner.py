@@ -44,7 +44,7 @@ from metarl.ops.distributions import project_log_std_
 from metarl.ops.functional_sgd import Params
 from metarl.ops.trust_region import flatten
 from metarl.rollout import seeds
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan
 from metarl.tasks import Task, TaskDistribution
 

@@ -55,7 +55,7 @@ from metarl.ops.functional_sgd import leaves
 from metarl.ops.moments import Moments, rescale_output_
 from metarl.ops.ppo import PPOCoefficients, PPOMetrics, explained_variance, ppo_loss
 from metarl.rollout import seeds
-from metarl.rollout.policy import Spaces
+from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import Adapts, RoundPlan, TrialBatch, TrialPlan
 from metarl.tasks import Task, TaskDistribution
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl.errors import TaskError, did_you_mean
+from metarl.errors import TaskError
 from metarl.tasks.distribution import Parameter
 from metarl.tasks.priors import Mixture, Prior, ends_of
 from metarl.tasks.variation.field_values import changed_fields
@@ -116,10 +116,3 @@ def _require_indices(change: FieldChange, values: np.ndarray) -> None:
 
 def _shown(value: Any) -> str:
     return np.array2string(np.asarray(value), precision=4)
-
-
-def require_env_argument(kind: str, name: str, known: Sequence[str], where: str) -> None:
-    """TaskError suggesting the nearest of `known` where `name` is none of them."""
-    if name not in known:
-        hint = did_you_mean(name, known)
-        raise TaskError(f"{where}: there is no {kind} {name!r}; {hint}there are: {', '.join(known) or 'none'}")
