@@ -16,7 +16,8 @@ result = metarl.train(config, run_dir=run, local=True)
 print(result.frame()[["kind", "iteration", "return/round0", "return/round1"]])
 
 evaluation = metarl.evaluate(run, tasks=5)
-print(f"adaptation gains {evaluation.adaptation_gain.mean:.2f} per episode on tasks that training has not seen")
+assert evaluation.gain_over_blank is not None  # what adaptation brings, over the same policy given no experience
+print(f"adaptation gains {evaluation.gain_over_blank.mean:.2f} per episode on tasks that training has not seen")
 
 env = metarl.make_env(run, seed=0)
 agent = metarl.load_agent(run, support_episodes=2)

@@ -58,8 +58,15 @@ class Kept:
         return self.rounds[-1]
 
     @property
+    def difference(self) -> dict[str, Any]:
+        """Of an evaluation: last minus first round, paired per task."""
+        difference: dict[str, Any] = self.result["last_minus_first"]
+        return difference
+
+    @property
     def gain(self) -> dict[str, Any]:
-        gain: dict[str, Any] = self.result["adaptation_gain"]
+        """Of an evaluation: over the same policy with its context kept blank, paired per task."""
+        gain: dict[str, Any] = self.result["gain_over_blank"]
         return gain
 
     @property

@@ -4,7 +4,7 @@ import metarl
 
 config = metarl.load_config("quickstart", ["seed=2"])
 result = metarl.train(config, run_dir="runs/quickstart")     # result.frame(): the run's records
-print(metarl.evaluate("runs/quickstart").adaptation_gain)
+print(metarl.evaluate("runs/quickstart").gain_over_blank)
 
 env = metarl.make_env("runs/quickstart", seed=0)             # a task that training has not seen
 agent = metarl.load_agent("runs/quickstart")

@@ -155,13 +155,16 @@ def evaluate(
 ) -> Evaluation:
     """How a run's checkpoint adapts to tasks that it has not seen. Writes nothing: see `Evaluation.write`.
 
+    What adaptation brings is `gain_over_blank`: over the same policy given no experience, on the same tasks. It is None
+    where the policy never adapts or has no such context.
+
     split: whose tasks. tasks: how many are drawn, or which ones (a Task, or a mapping of parameter values).
     episodes, support_episodes, rounds, seed: as in `metarl evaluate`; None: as the run's configuration says.
     checkpoint: the iteration of one of the run's checkpoints; None: the newest.
     local: in this process; else on Ray, at `address` or started here. The results are the same.
     """
     from metarl.runs.build import load_run
-    from metarl.runs.evaluation import evaluate_run
+    from metarl.runs.evaluation import judge_run
     from metarl.runs.remote import reading_copy
 
     if split not in SPLITS:
@@ -179,7 +182,7 @@ def evaluate(
     given: Sequence[TaskLike] = () if tasks is None or isinstance(tasks, int) else tasks
     chosen = [_task(trained.distribution, one) for one in given]
     with executor_of(trained, local and address is None, address) as executor:
-        return evaluate_run(trained, executor, split, chosen)
+        return judge_run(trained, executor, split, chosen)
 
 
 # --- environments ------------------------------------------------------------------------------------

@@ -147,11 +147,10 @@ def _evaluate(
     is_local: bool,
     address: str | None,
 ) -> Evaluation:
-    from metarl.runs.evaluation import evaluate_run, with_blank
+    from metarl.runs.evaluation import judge_run
 
     with executor_of(trained, is_local, address) as executor:
-        result = evaluate_run(trained, executor, split, chosen, threshold=threshold)
-        return with_blank(trained, executor, result, split, chosen) if result.adapts == "within" else result
+        return judge_run(trained, executor, split, chosen, threshold=threshold)
 
 
 def _evaluation_keys(

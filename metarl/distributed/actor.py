@@ -65,7 +65,7 @@ class Failure:
 
 
 class RolloutActor:
-    """Runs units, one after the other. Restarted by Ray with the same arguments whenever its process ends."""
+    """Runs units, one after the other."""
 
     def __init__(self, payload: bytes, search_path: Sequence[str]):
         """`payload`: the pickled (task distribution, policy); `search_path`: where their modules are found."""
@@ -78,7 +78,6 @@ class RolloutActor:
         except Exception as error:
             self._runner = Failure.of(error)
 
-    @ray.method(max_task_retries=-1)
     def started(self) -> tuple[str, Failure | None]:
         """The id of its node, and why the actor can run no unit where that is so."""
         return ray.get_runtime_context().get_node_id(), self._runner if isinstance(self._runner, Failure) else None

@@ -7,16 +7,16 @@ Who waits for whom. Only the driver waits, and only inside `ready` and `collect`
                hand out      queue --> actors that are up, at most `units_in_flight` calls each, in order
                wait          for the start of an actor or the result of any actor's oldest call
                take in       results --> ledger;  a failure or a dead actor: the unit back to the queue's front
-               clock         an actor's oldest call past its deadline: kill the actor, the unit back to the queue;
+               clock         an actor's oldest call past its deadline: another actor, the unit back to the queue;
                              much later than usual: the unit to another actor as well, the first result counts
                nodes         actors for processors that have come, none for those that have gone
 
-    actor:   starting --started--> up --run(unit, weights, version)--> up ...
-                ^                  |
-                +--- Ray restarts it (it died, or the driver killed it)
+    actor:   starting --started--> up --run(unit, weights, version)--> up ... until it dies or is killed;
+             then the driver starts another one in its place
 
 An actor has its next call before it ends the one under way. A result is a TrialBatch, or a Failure as text. The
-reference of a call that is given up is dropped, so its late result is never read.
+reference of a call that is given up is dropped, so its late result is never read. Ray restarts no actor: it would do so
+as well for calls that are pending when an actor is killed, and leave a process behind that nobody knows.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _TURN_S = 0.5  # the longest wait in one piece: Ctrl-C and deadlines are seen th
 _START_DEADLINE_S = 120.0
 _SAY_AFTER_S = 30.0  # workers that have not started by then are said, and the machine's load
 _NONE_UP_DEADLINE_S = 600.0  # nodes of an autoscaling cluster take minutes
-_MAX_FAILED_STARTS = 5
+_MAX_FAILED_STARTS = 5  # in the place of one worker, without one that succeeds anywhere
 _LOOK_EVERY_S = 2.0  # at the cluster's nodes
 _PLACED_WITHIN_S = 20.0  # an actor for which a processor is free has started by then
 _INSTALL_S = 1200.0  # more, where a worker's Python has to be made first
@@ -71,6 +71,7 @@ class _Worker:
     actor: Any  # an ActorHandle; Ray's own annotations of `remote` do not fit its classes made by options()
     start: ObjectRef | None
     since: float  # when the oldest call, or the start, began as far as the driver knows
+    failed_starts: int = 0  # of those that were started in this one's place before, the last ones in a row
     calls: deque[_Call] = field(default_factory=deque)
     node: str = ""  # the id of the one it runs on, once up
 
@@ -109,21 +110,20 @@ class RayExecutor:
         self._deadline_s, self._in_flight = unit_deadline_s, units_in_flight
         self._ledger: Ledger[ObjectRef] = Ledger(max_failures, max_losses)
         self._weights: tuple[tuple[int, bytes], ObjectRef] | None = None  # of the newest version
-        self._failed_starts = 0
         self._last_up_s = self._said_s = time.monotonic()
         self._is_closed = False
         try:
             payload = cloudpickle.dumps((distribution, policy))
         except Exception as error:
             raise MetarlError(f"{distribution.name} cannot be sent to worker processes: {error}") from error
-        self._arguments = payload, driver_search_path()  # not from the object store: a restart must find them
+        self._arguments = payload, driver_search_path()
         self._to_install = unmet(distribution.requirements)  # what this Python has, the nodes are taken to have
         self._install_s = _INSTALL_S if self._to_install else 0.0
         if self._to_install:
             _log.info("workers install %s, which can take minutes at first", ", ".join(self._to_install))
         runtime_env = {"env_vars": WORKER_ENVIRONMENT} | ({"pip": [*self._to_install]} if self._to_install else {})
         self._actor_class = ray.remote(RolloutActor).options(
-            num_cpus=1, max_restarts=-1, max_task_retries=0, runtime_env=runtime_env
+            num_cpus=1, max_restarts=0, max_task_retries=0, runtime_env=runtime_env
         )
         self._is_elastic = num_workers is None
         self._nodes, self._looked_s, self._had_free = look(), time.monotonic(), 0
@@ -170,7 +170,7 @@ class RayExecutor:
         workers, self._workers = self._workers, []
         if ray.is_initialized() and not _ray_private.dead_processes():
             for worker in workers:
-                ray.kill(worker.actor, no_restart=True)
+                ray.kill(worker.actor)
         self._weights = None
 
     def __enter__(self) -> RayExecutor:
@@ -270,20 +270,15 @@ class RayExecutor:
 
     # --- workers that start, die and hang --------------------------------------------------------
 
-    def _start(self) -> _Worker:
-        actor = self._actor_class.remote(*self._arguments)
-        return _Worker(actor, actor.started.remote(), time.monotonic())
+    def _start(self, failed_starts: int = 0) -> _Worker:
+        actor: Any = self._actor_class.remote(*self._arguments)
+        return _Worker(actor, actor.started.remote(), time.monotonic(), failed_starts)
 
-    def _restart(self, worker: _Worker) -> list[Ticket[ObjectRef]]:
-        """Forget the worker's calls, wait until it has started again; the units of those calls."""
-        tickets = [call.ticket for call in worker.calls]
-        worker.calls.clear()
-        worker.start, worker.since = worker.actor.started.remote(), time.monotonic()
-        return tickets
-
-    def _replace(self, worker: _Worker) -> None:
-        ray.kill(worker.actor, no_restart=True)
-        self._workers[self._workers.index(worker)] = self._start()
+    def _replace(self, worker: _Worker, failed_starts: int = 0) -> list[Ticket[ObjectRef]]:
+        """Another worker in the place of this one, which ends; the units that it was given."""
+        ray.kill(worker.actor)
+        self._workers[self._workers.index(worker)] = self._start(failed_starts)
+        return [call.ticket for call in worker.calls]
 
     def _note_start(self, worker: _Worker, start: ObjectRef) -> None:
         """The worker has started, or cannot."""
@@ -292,22 +287,23 @@ class RayExecutor:
         except RuntimeEnvSetupError as error:
             raise MetarlError(f"workers cannot install {', '.join(self._to_install)}: {pip_error(error)}") from error
         except RayError as error:
-            self._failed_starts += 1
-            if self._failed_starts >= _MAX_FAILED_STARTS:
+            if worker.failed_starts + 1 >= _MAX_FAILED_STARTS:
                 raise MetarlError(f"worker processes do not start: {error}") from error
             _log.warning("a worker process did not start, trying another: %s", first_line(error))
-            self._replace(worker)
+            self._replace(worker, worker.failed_starts + 1)
             return
         if problem is not None:
             cause = f"{problem.error_type}: {problem.message}"
             raise MetarlError(
                 f"workers cannot load the task distribution or the policy: {cause}"
             ) from WorkerTracebackError(problem.traceback)
-        worker.start, self._failed_starts = None, 0
+        worker.start = None
+        for other in self._workers:
+            other.failed_starts = 0
 
     def _lose(self, worker: _Worker, reason: str) -> None:
         """The worker died. Only the unit that it was running may be the cause."""
-        suspect, *others = self._restart(worker)
+        suspect, *others = self._replace(worker)
         self._ledger.put_back(others)
         self._count_loss(worker, suspect, reason)
 
@@ -329,8 +325,7 @@ class RayExecutor:
         elif worker.calls and elapsed > self._deadline_s:
             if ray.wait([worker.calls[0].ref], timeout=0)[0]:
                 return  # it came just now; the next turn takes it in
-            ray.kill(worker.actor, no_restart=False)
-            late, *others = self._restart(worker)
+            late, *others = self._replace(worker)
             self._ledger.put_back(others)
             self._ledger.failed(late, f"no result within {self._deadline_s:g} s, its worker was stopped")
         elif worker.calls and elapsed > self._late_s():
@@ -376,7 +371,7 @@ class RayExecutor:
         self._had_free = max(0, free)
         num_gone = min(len(unplaced), len(self._workers) - 1) if self._nodes.free_processors == 0 else 0
         for worker in unplaced[:num_gone]:
-            ray.kill(worker.actor, no_restart=True)
+            ray.kill(worker.actor)
             self._workers.remove(worker)
         if num_gone or free > 0:
             _log.info("%d workers", len(self._workers))

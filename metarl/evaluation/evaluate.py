@@ -80,7 +80,7 @@ class Evaluation:
     episodes_per_round: int  # of each drawn task
     rounds: tuple[RoundScore, ...]
     per_task: tuple[TaskScore, ...]
-    adaptation_gain: Estimate  # last minus first round, paired per task: what adaptation between rounds brings
+    last_minus_first: Estimate | None  # round, paired per task; None where the two do not act alike, or are one
     anchors: Anchors
     seed: int
     iteration: int  # of the weights
@@ -116,7 +116,7 @@ class Evaluation:
         plain = {
             key: content[key] for key in ("split", "num_tasks", "episodes_per_round", "seed", "iteration", "env_steps")
         }
-        distribution, gain = content["distribution"], content["adaptation_gain"]
+        distribution = content["distribution"]
         return Evaluation(
             distribution=distribution["name"],
             version=distribution["version"],
@@ -132,7 +132,7 @@ class Evaluation:
                 )
                 for score in content["per_task"]
             ),
-            adaptation_gain=Estimate(gain["mean"], tuple(gain["ci95"])),
+            last_minus_first=Estimate.from_json(content.get("last_minus_first", content.get("adaptation_gain"))),
             anchors=Anchors(**content["anchors"]),
             splits_coincide=content["splits_coincide"],
             notes=tuple(content["notes"]),
@@ -258,10 +258,12 @@ def summarise(
         RoundScore(float(mean(means)), float(iqm(means)), ci95, cvar(episodes), anchors.normalise(float(mean(means))))
         for means, ci95, episodes in zip(task_means, intervals, returns, strict=True)
     )
-    gains = task_means[-1] - task_means[0]  # [D], each task with itself
-    gain_interval = groups.interval(gains, [scores[-1] - scores[0] for scores in repeats])
+    difference = None
+    if plan.ends_alike:
+        gaps = task_means[-1] - task_means[0]  # [D], each task with itself
+        difference = Estimate(float(mean(gaps)), groups.interval(gaps, [scores[-1] - scores[0] for scores in repeats]))
     notes = _notes(distribution, plan, split, len(distinct), len(tasks), was_trained_on, is_chosen)
-    intervals += [gain_interval] if len(rounds) > 1 else []
+    intervals += [difference.ci95] if difference else []
     return Evaluation(
         distribution=distribution.name,
         version=distribution.version,
@@ -274,7 +276,7 @@ def summarise(
             TaskScore(task.values, str(task), tuple(means), len(row) * plan.num_streams, tuple(scores[-1].tolist()))
             for task, means, row, scores in zip(distinct, task_means.T.tolist(), rows, repeats, strict=True)
         ),
-        adaptation_gain=Estimate(float(mean(gains)), gain_interval),
+        last_minus_first=difference,
         anchors=distribution.anchors,
         seed=seed,
         iteration=iteration,
@@ -383,9 +385,9 @@ def _notes(
                 "no normalised score."
             )
     if len(plan.rounds) == 1:
-        notes.append("One round: there is no adaptation between rounds to measure, and the gain is 0 by definition.")
-    elif plan.rounds[0].deterministic != plan.rounds[-1].deterministic:
+        notes.append("One round: there is no adaptation between rounds to measure.")
+    elif not plan.ends_alike:
         how = {True: "mean", False: "sampled"}
         first, last = (how[plan.rounds[i].deterministic] for i in (0, -1))
-        notes.append(f"The first round takes {first} actions, the last {last} ones: the gain includes that difference.")
+        notes.append(f"The first round takes {first} actions, the last {last} ones: their difference is no gain.")
     return tuple(notes)

@@ -60,7 +60,7 @@ class Measures:
     over_time: tuple[RewardOverTime, ...]  # one per round
     online: Estimate
     exploration_cost: Estimate  # last round's return minus the online return, per episode
-    area: Estimate | None  # None with one round
+    area: Estimate | None  # None with one round, or where the first and the last do not act alike
     to_threshold: ToThreshold | None  # None where there is no threshold
     regret: Estimate | None  # None where no expert's return is known
     episodes_adapted_on: int  # per task
@@ -113,7 +113,7 @@ def measure(
         over_time,
         groups.estimate(online),
         groups.estimate(returns[-1] - online),
-        groups.estimate(area(returns)) if len(returns) > 1 else None,
+        groups.estimate(area(returns)) if plan.ends_alike else None,
         None if goal is None else to_threshold(groups.means(returns), task_steps, used, goal, is_default),
         None if anchors.expert is None else groups.estimate(anchors.expert - online),
         sum(used[:-1]),

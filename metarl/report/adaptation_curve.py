@@ -43,14 +43,12 @@ def plot_learning_curve(metrics_path: Path | Sequence[Path], path: Path) -> None
 
 def adaptation_figure(evaluation: Evaluation) -> Figure:
     """Return against round: a thin line per task, the mean with its 95 % interval, the reference returns."""
-    gain, num_rounds = evaluation.adaptation_gain, len(evaluation.rounds)
+    gain, num_rounds = evaluation.gain_over_blank or evaluation.last_minus_first, len(evaluation.rounds)
     subtitle = f"{headline(evaluation)}; judged actions: {judged_actions(evaluation.deterministic)}"
     is_between = evaluation.adapts == "between"
-    what = "gain"
-    if not is_between:
-        gain, what = evaluation.gain_over_blank or gain, "gain over a blank context"
-        what = what if evaluation.gain_over_blank else "last minus first episode"
-    if num_rounds > 1:
+    if gain is not None:
+        difference = f"last minus first {'round' if is_between else 'episode'}"
+        what = "gain over a blank context" if evaluation.gain_over_blank else difference
         subtitle += f"\n{what} {number(gain.mean, '+')}, 95 % interval {interval(gain.ci95, '+')}, paired per task"
     title = "Return before and after adaptation" if is_between else "Return of the episodes of a trial"
     figure, axes = new_figure(title, subtitle)

@@ -52,8 +52,8 @@ def adaptation(evaluation: Evaluation) -> Finding:
         return Finding(name, "bad", None, "This policy has no memory and takes no inner steps: it cannot adapt.")
     if evaluation.gain_over_blank is not None:
         gain, compared = evaluation.gain_over_blank, "with its context kept blank"
-    elif evaluation.adapts == "between" and len(evaluation.rounds) > 1:
-        gain, compared = evaluation.adaptation_gain, "before adaptation"
+    elif evaluation.adapts == "between" and evaluation.last_minus_first is not None:
+        gain, compared = evaluation.last_minus_first, "before adaptation"
     else:
         return Finding(
             name, "open", None, "Nothing to compare with: one round, and no evaluation with a blank context."

@@ -62,19 +62,19 @@ def round_label(index: int, num_rounds: int, adapts: Adapts = "between") -> str:
 
 
 def _add_gains(shown: Table, evaluation: Evaluation) -> None:
-    """What adaptation brings: between rounds, or over the policy that cannot adapt."""
-    difference = evaluation.adaptation_gain
-    is_gain = evaluation.adapts == "between"
-    name = "adaptation gain (last - first round)" if is_gain else "last - first episode"
-    shown.add_row(name, number(difference.mean, "+"), "", interval(difference.ci95, "+"), "", "")
+    """What adaptation brings: over the same policy given no experience, and over the best that cannot adapt."""
+    is_between = evaluation.adapts == "between"
     if evaluation.blank is not None:
         blank = evaluation.blank
         shown.add_row("its last round, context blank", number(blank.mean), "", interval(blank.ci95), "", "")
     if evaluation.gain_over_blank is not None:
         gain = evaluation.gain_over_blank
         shown.add_row("gain over its blank context", number(gain.mean, "+"), "", interval(gain.ci95, "+"), "", "")
+    if evaluation.last_minus_first is not None:
+        difference, name = evaluation.last_minus_first, f"last - first {'round' if is_between else 'episode'}"
+        shown.add_row(name, number(difference.mean, "+"), "", interval(difference.ci95, "+"), "", "")
     blind = evaluation.anchors.task_blind
-    if not is_gain and blind is not None and evaluation.split != "ood":
+    if not is_between and blind is not None and evaluation.split != "ood":
         last = evaluation.rounds[-1]
         low, high = (bound - blind for bound in last.ci95)
         over = interval((low, high), "+")

@@ -57,6 +57,11 @@ class TrialPlan:
         return self.num_streams if round_plan.support_streams is None else round_plan.support_streams
 
     @property
+    def ends_alike(self) -> bool:
+        """Whether there is more than one round, and the first takes means or samples as the last does."""
+        return len(self.rounds) > 1 and self.rounds[0].deterministic == self.rounds[-1].deterministic
+
+    @property
     def max_steps(self) -> int:
         """Environment steps of one task's trial if no episode ends early."""
         return self.num_streams * self.horizon * len(self.rounds)

@@ -55,14 +55,21 @@ def evaluate_run(
     )
 
 
-def with_blank(
-    trained: TrainedRun, executor: Executor, evaluation: Evaluation, split: Split, chosen: Sequence[Task] = ()
+def judge_run(
+    trained: TrainedRun,
+    executor: Executor,
+    split: Split,
+    chosen: Sequence[Task] = (),
+    *,
+    threshold: float | None = None,
 ) -> Evaluation:
-    """`evaluation` with the gain over the same policy whose context is kept blank, on the same tasks.
+    """`evaluate_run` with the gain over the same policy whose context is kept blank, on the same tasks.
 
-    Without it where the algorithm has no such context, or where the evaluation is not of the policy's own.
+    Without it where the policy never adapts, where the algorithm has no such context, or where the configuration asks
+    for another context than the policy's own.
     """
-    if trained.config.evaluation.context != "own":
+    evaluation = evaluate_run(trained, executor, split, chosen, threshold=threshold)
+    if trained.config.evaluation.context != "own" or evaluation.adapts == "never" or len(evaluation.rounds) == 1:
         return evaluation
     try:
         blank = evaluate_run(trained, executor, split, chosen, context="blank")

@@ -2,7 +2,7 @@
 
 every record     kind (train or evaluation), iteration, env_steps, wall_s, return/round0, return/round1, ...
 of training      the algorithm's metrics, weights_lag, sample_s, learn_s, other_s, env_steps_per_s
-of evaluations   split, num_tasks, env_steps_used, gain, gain_ci95, evaluate_s
+of evaluations   split, num_tasks, env_steps_used, evaluate_s; gain, gain_ci95 where rounds can be compared
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ def train_record(
 
 
 def evaluation_record(evaluation: Evaluation, env_steps: int, wall_s: float, evaluate_s: float) -> Record:
-    """The record of an evaluation made during training. `env_steps`: of training so far."""
+    """The record of an evaluation made during training. `env_steps`: of training so far.
+
+    It has a gain where the policy adapts between rounds and its first and last rounds act alike.
+    """
+    gain = evaluation.last_minus_first if evaluation.adapts == "between" else None
     return {
         "kind": "evaluation",
         "iteration": evaluation.iteration,
@@ -62,8 +66,7 @@ def evaluation_record(evaluation: Evaluation, env_steps: int, wall_s: float, eva
         "num_tasks": evaluation.num_tasks,
         **_rounds([score.mean for score in evaluation.rounds]),
         "env_steps_used": evaluation.env_steps,
-        "gain": evaluation.adaptation_gain.mean,
-        "gain_ci95": list(evaluation.adaptation_gain.ci95),
+        **({} if gain is None else {"gain": gain.mean, "gain_ci95": list(gain.ci95)}),
         "wall_s": wall_s,
         "evaluate_s": evaluate_s,
     }

@@ -69,10 +69,13 @@ class ConsoleReporter:
             self._last_shown_s = now
 
     def evaluation(self, record: Mapping[str, Any]) -> None:
-        low, high = record["gain_ci95"]
+        gain = ""
+        if "gain" in record:
+            low, high = record["gain_ci95"]
+            gain = f", gain {record['gain']:+.1f} [{low:+.1f}, {high:+.1f}]"
         self.note(
             f"iteration {record['iteration']}: {record['num_tasks']} {record['split']} tasks, return "
-            f"{_returns(record)}, gain {record['gain']:+.1f} [{low:+.1f}, {high:+.1f}]"
+            f"{_returns(record)}{gain}"
         )
 
     def note(self, text: str) -> None:

@@ -88,6 +88,20 @@ def test_a_configuration_is_trained_evaluated_and_acted_with(config: Path, tmp_p
     assert agent.status.step == 5
 
 
+def test_a_policy_that_adapts_by_nothing_shows_no_gain(config: Path, tmp_path: Path) -> None:
+    """Its first round samples actions, and the last does not: their difference is none of adaptation."""
+    metarl.train(config, {"training.iterations": 1}, run_dir=tmp_path / "run", progress=False)
+    idle, moved = (
+        metarl.evaluate(tmp_path / "run", {"algorithm.inner_lr": lr}, tasks=10, seed=1) for lr in (1e-12, 1.0)
+    )
+    assert abs(idle.rounds[-1].mean - idle.rounds[0].mean) > 1e-3
+    assert idle.last_minus_first is None
+    assert idle.gain_over_blank is not None
+    assert idle.gain_over_blank.mean == pytest.approx(0, abs=1e-6)
+    assert moved.gain_over_blank is not None
+    assert abs(moved.gain_over_blank.mean) > 1e-3
+
+
 def test_a_keyboard_interrupt_saves_and_returns_and_the_run_goes_on_from_there(config: Path, tmp_path: Path) -> None:
     result = metarl.train(config, run_dir=tmp_path / "run", progress=Signalling(signal.SIGINT))
     assert (result.reason, result.iteration) == ("interrupted", 1)

@@ -16,13 +16,14 @@ from metarl.evaluation.evaluate import Evaluation, evaluate, evaluation_units, s
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.seeds import evaluation_tasks, evaluation_unit
 from metarl.rollout.types import RoundPlan, TrialBatch, TrialPlan, Unit, Weights
+from metarl.runs.records import evaluation_record
 from metarl.tasks import SPLITS, Anchors, Choice, Parameter, Split, Task
 from tests.guess import PLAN, Guess, GuessEnv, GuessPair, GuessPolicy, tasks_of, weights
 from tests.toy import number
 
 Run = Callable[..., Evaluation]
 KEYS = {
-    "adaptation_gain", "anchors", "deterministic", "distribution", "env_steps", "episodes_per_round", "notes",
+    "last_minus_first", "anchors", "deterministic", "distribution", "env_steps", "episodes_per_round", "notes",
     "iteration", "num_tasks", "per_task", "rounds", "seed", "split", "splits_coincide", "success_rates", "is_whole",
     "adapts", "measures", "blank", "gain_over_blank",
 }  # fmt: skip
@@ -64,7 +65,8 @@ def test_scores_are_those_worked_out_by_hand() -> None:
     # anchors of the toy: task-blind -0.75, expert 0: (-2 + 0.75) / 0.75 = -5 / 3 and 0
     assert before.normalised == pytest.approx(-5 / 3)
     assert after.normalised == 0.0
-    assert result.adaptation_gain.mean == 1.25  # (2 + 0.5) / 2
+    assert result.last_minus_first is not None
+    assert result.last_minus_first.mean == 1.25  # (2 + 0.5) / 2
     assert [score.returns for score in result.per_task] == [(-3.0, -1.0), (-1.0, -0.5)]
 
 
@@ -74,8 +76,9 @@ def test_gain_is_paired_per_task() -> None:
     before = rng.normal(0, 5000, size=(1, 30, 1))
     gains = rng.uniform(0.9, 1.1, size=(1, 30, 1))
     result = summary(tuple(rng.uniform(-0.5, 0.5, 30)), np.concatenate([before, before + gains]))
-    low, high = result.adaptation_gain.ci95
-    assert 0.9 < low < result.adaptation_gain.mean < high < 1.1
+    assert result.last_minus_first is not None
+    low, high = result.last_minus_first.ci95
+    assert 0.9 < low < result.last_minus_first.mean < high < 1.1
     assert result.rounds[0].ci95[1] - result.rounds[0].ci95[0] > 1000
 
 
@@ -100,8 +103,20 @@ def test_an_interval_over_all_tasks_of_a_family_holds_their_noise_alone() -> Non
 
 def test_adaptation_of_the_toy_shows_as_gain(run: Run) -> None:
     result = run(GuessPair(), num_tasks=20)
-    assert result.adaptation_gain.ci95[0] > 0
+    assert result.last_minus_first is not None
+    assert result.last_minus_first.is_above_zero
     assert result.rounds[1].mean > result.rounds[0].mean
+
+
+@pytest.mark.parametrize("is_deterministic", [False, True])
+def test_only_rounds_that_act_alike_are_subtracted(run: Run, is_deterministic: bool) -> None:
+    first, last = PLAN.rounds
+    result = run(plan=replace(PLAN, rounds=(first, replace(last, deterministic=is_deterministic))))
+    measures = result.measures
+    assert measures is not None
+    is_alike = is_deterministic == first.deterministic
+    assert (result.last_minus_first is not None, measures.area is not None) == (is_alike, is_alike)
+    assert ("gain" in evaluation_record(result, 0, 0.0, 0.0)) == is_alike
 
 
 def test_without_noise_the_return_is_the_distance_times_the_horizon(run: Run) -> None:
@@ -150,7 +165,7 @@ def test_training_tasks_single_tasks_and_single_rounds_are_named(run: Run) -> No
     assert "One task" in run(num_tasks=1).notes[0]
     one_round = replace(PLAN, rounds=(RoundPlan("query"),))
     assert "One round" in run(plan=one_round).notes[0]
-    assert run(plan=one_round).adaptation_gain.mean == 0.0
+    assert run(plan=one_round).last_minus_first is None
     assert run(split="train").notes == ("Tasks drawn anew from the training split: not those that a run trained on.",)
 
 
@@ -197,7 +212,7 @@ def test_a_gain_that_is_the_same_on_every_task_carries_the_note_and_intervals_wi
 def test_a_difference_in_how_actions_are_taken_is_named(run: Run) -> None:
     plan = replace(PLAN, rounds=(RoundPlan("support"), RoundPlan("query", deterministic=True)))
     assert run(plan=plan).notes == (
-        "The first round takes sampled actions, the last mean ones: the gain includes that difference.",
+        "The first round takes sampled actions, the last mean ones: their difference is no gain.",
     )
 
 
@@ -318,7 +333,7 @@ def test_json_has_exactly_the_documented_keys(run: Run) -> None:
     assert [set(score) for score in content["rounds"]] == [{"mean", "iqm", "ci95", "cvar5", "normalised"}] * 2
     assert set(content["per_task"][0]) == {"task", "name", "returns", "episodes", "repeats"}
     assert content["per_task"][0]["task"] == {"goal": -0.5}
-    assert set(content["adaptation_gain"]) == {"mean", "ci95"}
+    assert set(content["last_minus_first"]) == {"mean", "ci95"}
     assert set(content["anchors"]) == {"nothing", "task_blind", "expert", "source"}
     assert json.loads(json.dumps(content)) == content
 

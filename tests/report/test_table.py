@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from metarl.evaluation.by_task import Estimate
 from metarl.evaluation.evaluate import Evaluation
 from metarl.report.table import headline, number, table
 from metarl.rollout.types import RoundPlan
@@ -26,6 +27,7 @@ def rendered(evaluation: Evaluation) -> str:
 def test_table_shows_rounds_gain_anchors_and_source(run: Run) -> None:
     evaluation = run()
     text = rendered(evaluation)
+    assert evaluation.last_minus_first is not None
     for expected in (
         "Guess v1, test split: 12 tasks, 4 episodes per task and round",
         "round 0 (before adaptation)",
@@ -34,8 +36,8 @@ def test_table_shows_rounds_gain_anchors_and_source(run: Run) -> None:
         "95 % interval",
         "CVaR 5 %",
         f"{evaluation.rounds[1].mean:.2f}",
-        "adaptation gain",
-        f"{evaluation.adaptation_gain.mean:+.2f}",
+        "last - first round",
+        f"{evaluation.last_minus_first.mean:+.2f}",
         "reference return: zero actions",
         "reference return: best non-adaptive policy",
         "reference return: expert that knows the task",
@@ -89,8 +91,8 @@ def test_small_returns_keep_their_significant_digits(value: float, sign: str, sh
 def test_a_table_of_tiny_returns_shows_no_zero(run: Run) -> None:
     evaluation = run()
     tiny = [replace(s, mean=-1e-5, iqm=-2e-5, ci95=(-3e-5, -1e-6), cvar5=-4e-5) for s in evaluation.rounds]
-    gain = replace(evaluation.adaptation_gain, mean=1e-6, ci95=(-1e-6, 2e-6))
-    text = rendered(replace(evaluation, rounds=tuple(tiny), adaptation_gain=gain))
+    gain = Estimate(1e-6, (-1e-6, 2e-6))
+    text = rendered(replace(evaluation, rounds=tuple(tiny), last_minus_first=gain))
     assert "-0.00" not in text
     for expected in ("-1e-05", "[-3e-05, -1e-06]", "+1e-06"):
         assert expected in text
