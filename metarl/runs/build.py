@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from metarl.tasks.batch import TaskBatch
 from metarl.tasks.distribution import without_validation
 from metarl.tasks.requirements import unmet
 
+_log = logging.getLogger(__name__)
 Built = TypeVar("Built", gymnasium.Env, TaskBatch)
 
 
@@ -53,6 +55,13 @@ def load_run(path: Path, overrides: Sequence[str] = (), iteration: int | None = 
     distribution = distribution_of(config.task_distribution)
     algorithm = build_algorithm(config.algorithm, spaces_of(distribution, config), torch.device("cpu"), config.seed)
     restore(saved, distribution, algorithm)
+    if changed := changed_since(saved, distribution):
+        _log.warning(
+            "%s: the robot's model is not the one that the run was trained on: %s differ. What follows is of the model "
+            "as it is now",
+            path,
+            ", ".join(changed),
+        )
     return TrainedRun(config, distribution, algorithm, saved)
 
 
@@ -73,6 +82,12 @@ def restore(saved: Checkpoint, distribution: TaskDistribution, algorithm: Algori
         algorithm.load_state_dict(saved.tensors)
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{saved.path}: does not fit the configuration's algorithm: {error}") from error
+
+
+def changed_since(saved: Checkpoint, distribution: TaskDistribution) -> list[str]:
+    """What all tasks share and is not as it was in training; empty where the checkpoint does not say."""
+    then, now = saved.meta.get("fingerprint", {}), distribution.fingerprint()
+    return [name for name in then if now.get(name) != then[name]]
 
 
 def identity_of(distribution: TaskDistribution) -> dict[str, Any]:

@@ -147,6 +147,10 @@ class TaskDistribution(ABC):
         """The step of an episode at which something about `task` changes; None where nothing does."""
         return min((step for step in change_steps(task).values() if step > 0), default=None)
 
+    def fingerprint(self) -> dict[str, str]:
+        """Digests by name of what all tasks share, as the robot's masses; a run says which have changed since."""
+        return {}
+
     # --- tasks -----------------------------------------------------------------------------------
 
     def task(self, **values: Value) -> Task:

@@ -19,7 +19,7 @@ import numpy as np
 from metarl.errors import EnvironmentFault, TaskError
 from metarl.tasks.batch import SingleTaskEnv, TaskBatch, seeds_of_rows
 from metarl.tasks.distribution import TaskDistribution, require_horizon
-from metarl.tasks.model_file import load_model
+from metarl.tasks.model_file import fingerprint_of, load_model
 from metarl.tasks.physics import Physics, instabilities, make_physics, unstable_counts
 from metarl.tasks.task import Task, TaskParams, params_of
 
@@ -94,6 +94,9 @@ class MujocoTaskDistribution(MujocoEquations, TaskDistribution):
     def model(self) -> Any:
         """The compiled base model; TaskError where its file is not found or does not compile."""
         return load_model(self)
+
+    def fingerprint(self) -> dict[str, str]:
+        return fingerprint_of(self.model())
 
     def make(self, task: Task, render_mode: str | None = None) -> gymnasium.Env:
         batch = MujocoBatch(self, [task])

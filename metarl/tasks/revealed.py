@@ -80,6 +80,9 @@ class RevealedTask(TaskDistribution):
     def anchors(self) -> Anchors:
         return self.inner.anchors
 
+    def fingerprint(self) -> dict[str, str]:
+        return self.inner.fingerprint()
+
     def change_step(self, task: Task) -> float | None:
         return self.inner.change_step(task)
 

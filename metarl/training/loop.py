@@ -41,7 +41,8 @@ from metarl.rollout.executor import Executor, MakeExecutor
 from metarl.rollout.padding import of_equal_length
 from metarl.rollout.types import TrialBatch, TrialPlan, Unit
 from metarl.runs import checkpoint
-from metarl.runs.build import distribution_of, identity_of, restore, spaces_of
+from metarl.runs.build import changed_since, distribution_of, identity_of, restore, spaces_of
+from metarl.runs.checkpoint import Checkpoint
 from metarl.runs.directory import RunDirectory, as_begun, open_run
 from metarl.runs.records import evaluation_record, train_record
 from metarl.runs.warm_start import WarmStart, apply_warm_start, check_origin, write_origin
@@ -93,6 +94,7 @@ def train(
     with open_run(run_dir, config, resume) as run, _learner_threads():
         if run.restored:
             restore(run.restored, distribution, algorithm)
+            _require_same_robot(run_dir, run.restored, distribution)
         check_origin(run_dir, start, is_restored=run.restored is not None)
         if start and not run.restored:
             apply_warm_start(start, algorithm)
@@ -118,6 +120,15 @@ def prepare(config: RunConfig, device: torch.device) -> tuple[TaskDistribution, 
     if config.training.overlap and algorithm.max_lag < 1:
         raise ConfigError("training.overlap = True: this algorithm learns from its newest policy alone; allowed: False")
     return distribution, algorithm
+
+
+def _require_same_robot(run_dir: Path, saved: Checkpoint, distribution: TaskDistribution) -> None:
+    """CheckpointError where training would go on with another model of the robot."""
+    if changed := changed_since(saved, distribution):
+        raise CheckpointError(
+            f"{run_dir}: the robot's model has changed since iteration {saved.iteration}: {', '.join(changed)} differ. "
+            f"Put the former model back, or begin a new run with these weights: metarl train ... --from {run_dir}"
+        )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -153,7 +164,7 @@ class _Loop:
     ):
         self.config, self.run_directory, self.distribution = config, run, distribution
         self.algorithm, self.executor, self.reporter, self.stop = algorithm, executor, reporter, stop
-        self._saved = saved
+        self._saved, self._fingerprint = saved, distribution.fingerprint()
         meta: dict[str, Any] = run.restored.meta if run.restored else {"env_steps": 0, "wall_s": 0.0}
         self.iteration = run.restored.iteration if run.restored else 0
         self.saved_iteration = self.iteration if run.restored else -1
@@ -336,6 +347,7 @@ class _Loop:
             "env_steps": self.env_steps,
             "wall_s": self.wall_s,
             "task_distribution": identity_of(self.distribution),
+            "fingerprint": self._fingerprint,
             "seed": self.config.seed,
         }
         keep = self.config.training.keep_checkpoints
