@@ -131,7 +131,7 @@ def _is_dotted(name: str) -> bool:
 def _import(target: str, kind: str, error: type[MetarlError]) -> object:
     module_name, _, attribute = target.partition(":")
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())  # last: a robot.py here must not hide the package robot that others import
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as missing:
@@ -150,8 +150,19 @@ def _import(target: str, kind: str, error: type[MetarlError]) -> object:
         except AttributeError as missing_name:
             names = _public_names(module)
             hint, there = did_you_mean(attribute, names), ", ".join(names) or "nothing public"
-            raise error(f"{module_name!r} has no {attribute!r}; {hint}it defines {there}") from missing_name
+            raise error(
+                f"{module_name!r} has no {attribute!r}; {hint}it defines {there}{_hidden_here(module)}"
+            ) from missing_name
     return found
+
+
+def _hidden_here(module: ModuleType) -> str:
+    """What to do where an installed module has hidden a file of the same name in the current directory."""
+    file = f"{module.__name__.replace('.', '/')}.py"
+    found = getattr(module, "__file__", None)
+    if found is None or not Path(file).is_file() or Path(file).resolve() == Path(found).resolve():
+        return ""
+    return f". {file} in {os.getcwd()} is hidden by {found}: rename it"
 
 
 def _public_names(module: ModuleType) -> list[str]:

@@ -108,6 +108,15 @@ def test_a_module_that_does_not_exist_is_told_with_the_folder_that_was_searched(
     assert f"there is no module 'nowhere_c' in {folder}" in refusal("nowhere_c:D")
 
 
+def test_a_file_here_hides_no_installed_package_and_is_told_when_it_is_hidden(folder: Path) -> None:
+    (folder / "safetensors.py").write_text("raise RuntimeError('imported instead of the package')\nclass Arm: pass\n")
+    (folder / "mine_e.py").write_text("import safetensors\nclass Arm: pass\n")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "safetensors"]:
+        del sys.modules[name]
+    load("mine_e:Arm")
+    assert f"safetensors.py in {folder} is hidden by" in refusal("safetensors:Arm")
+
+
 def test_a_missing_attribute_is_refused_with_the_public_names_of_the_module(folder: Path) -> None:
     code = "from pathlib import Path\nclass Arm: pass\nclass _Base: pass\ndef reward(state): pass\n"
     (folder / "mine_d.py").write_text(code)

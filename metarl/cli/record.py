@@ -10,7 +10,7 @@ import typer
 from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
 from metarl.cli.options import Overrides, RunName, as_overrides, expanded, split_of
-from metarl.errors import ConfigError, EnvironmentFault
+from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
     from metarl.runs.build import TrainedRun
@@ -54,36 +54,28 @@ def record(
     Environments that render no picture are shown by their observations.
     """
     with exit_codes():
-        from metarl.report.video.headless import choose_opengl
+        from metarl.report.video.headless import opengl
 
         if view not in VIEWS:
             raise ConfigError(f"--view {view}: allowed: {', '.join(VIEWS)}")
         if task and (split or tasks):
             raise ConfigError(f"--task and {'--split' if split else '--tasks'} exclude each other")
         name = split_of(split or "test")
-        opengl_error = None
-        try:
-            choose_opengl()  # before anything imports mujoco
-        except ConfigError as error:
-            opengl_error = error  # of interest only to what renders with MuJoCo
-        from metarl.report.video.files import usual_suffix
-        from metarl.runs.build import load_run
-        from metarl.runs.remote import reading_copy
+        with opengl():
+            from metarl.report.video.files import usual_suffix
+            from metarl.runs.build import load_run
+            from metarl.runs.remote import reading_copy
 
-        options = as_overrides({"evaluation.rounds": rounds, "seed": seed})
-        run = expanded(run)
-        with reading_copy(run) as path:
-            trained = load_run(path, [*(overrides or ()), *options], checkpoint)
-            shown, name = _tasks(trained, task or [], name, tasks or (6 if view == "grid" else 1))
-            default = path / "videos" / f"{view}-{trained.checkpoint.iteration:06d}{usual_suffix()}"
-            target = Path(expanded(str(out))) if out else default
-            try:
+            options = as_overrides({"evaluation.rounds": rounds, "seed": seed})
+            run = expanded(run)
+            with reading_copy(run) as path:
+                trained = load_run(path, [*(overrides or ()), *options], checkpoint)
+                shown, name = _tasks(trained, task or [], name, tasks or (6 if view == "grid" else 1))
+                default = path / "videos" / f"{view}-{trained.checkpoint.iteration:06d}{usual_suffix()}"
+                target = Path(expanded(str(out))) if out else default
                 film_into(target, trained, shown, name, view, every, path if tensorboard else None, bool(task))
-            except EnvironmentFault as error:
-                if opengl_error is not None and "render" in str(error):
-                    raise opengl_error from error
-                raise
-            result_console().print(str(target).replace(str(path), run), markup=False, highlight=False, soft_wrap=True)
+                text = str(target).replace(str(path), run)
+                result_console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _tasks(trained: TrainedRun, texts: list[str], split: Split, number: int) -> tuple[tuple[Task, ...], Split]:

@@ -112,24 +112,34 @@ def check_tasks(
 ) -> None:
     """Check that a task distribution of your own keeps the contract."""
     with exit_codes():
-        from metarl.tasks.check import check_distribution
+        if sheet is None:
+            _check(name, options)
+            return
+        from metarl.report.video.headless import opengl
 
-        distribution = _distribution(name, options)
-        results = check_distribution(distribution)
-        for result in results:
-            typer.echo(f"{'ok' if result.passed else 'FAILED':<7} {result.name}")
-            if not result.passed:
-                typer.echo(f"        {result.message}")
-            for remark in result.remarks:
-                typer.echo(f"        {'warning: ' if remark.is_warning else ''}{remark.text}")
-        failed = sum(not result.passed for result in results)
-        if failed:
-            raise TaskError(f"{name}: {failed} of {len(results)} checks failed")
-        if sheet is not None:
+        with opengl():
+            distribution = _check(name, options)
             from metarl.report.contact_sheet import contact_sheet
 
-            tasks = contact_sheet(distribution, sheet)
-            typer.echo(f"{sheet}: {len(tasks)} variants")
+            typer.echo(f"{sheet}: {len(contact_sheet(distribution, sheet))} variants")
+
+
+def _check(name: str, options: list[str] | None) -> TaskDistribution:
+    """The distribution, every check of which is printed; TaskError where one fails."""
+    from metarl.tasks.check import check_distribution
+
+    distribution = _distribution(name, options)
+    results = check_distribution(distribution)
+    for result in results:
+        typer.echo(f"{'ok' if result.passed else 'FAILED':<7} {result.name}")
+        if not result.passed:
+            typer.echo(f"        {result.message}")
+        for remark in result.remarks:
+            typer.echo(f"        {'warning: ' if remark.is_warning else ''}{remark.text}")
+    failed = sum(not result.passed for result in results)
+    if failed:
+        raise TaskError(f"{name}: {failed} of {len(results)} checks failed")
+    return distribution
 
 
 def _distribution(name: str, options: list[str] | None) -> TaskDistribution:

@@ -7,6 +7,7 @@ colour-vision deficiency.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ _SUBTLE = "#444444"
 
 
 def new_figure(title: str, subtitle: str, size_inches: tuple[float, float] = (8.4, 5.2)) -> tuple[Figure, Axes]:
-    """A white figure with one set of axes, a light grid, a bold title and a smaller line below it."""
+    """A white figure with one set of axes, a light grid, a bold title and smaller lines below it, as wide as fits."""
     figure = Figure(figsize=size_inches, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -36,9 +37,13 @@ def new_figure(title: str, subtitle: str, size_inches: tuple[float, float] = (8.
     axes.grid(axis="y", color="#e6e6e6", lw=0.8)
     axes.set_axisbelow(True)
     axes.set_ylabel(RETURN)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold")
-    axes.set_title(subtitle, loc="left", fontsize=9.5, color=_SUBTLE, pad=10)
+    figure.suptitle(_wrapped(title, size_inches[0], 0.115), x=0.012, ha="left", fontsize=13, fontweight="bold")
+    axes.set_title(_wrapped(subtitle, size_inches[0] - 0.9, 0.07), loc="left", fontsize=9.5, color=_SUBTLE, pad=10)
     return figure, axes
+
+
+def _wrapped(text: str, inches: float, inches_per_letter: float) -> str:
+    return "\n".join(textwrap.fill(line, int(inches / inches_per_letter)) for line in text.splitlines())
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:

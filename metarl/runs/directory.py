@@ -95,6 +95,8 @@ def _check(path: Path, config: RunConfig, resume: bool) -> Checkpoint | None:
     """The checkpoint to continue from, None to start afresh."""
     check_run(path, config, resume)
     if checkpoint.has_checkpoints(path / "checkpoints"):
+        if not (path / METRICS).is_file():
+            _log.warning("%s is missing: its records are lost, training goes on with new ones", path / METRICS)
         return checkpoint.load_latest(path / "checkpoints")
     records = read_records(path / METRICS)
     if records:

@@ -52,7 +52,7 @@ def find_model(family: Any) -> Path:
 
 
 def fingerprint_of(model: Any) -> dict[str, str]:
-    """A digest of each field of a model that decides what it does: equal where the same robot was compiled elsewhere."""
+    """A digest of each field of a model that decides what it does; the same wherever the robot is compiled."""
     values = {name: getattr(model, name) for name in _PHYSICS}
     values |= {f"opt.{name}": getattr(model.opt, name) for name in _OPTIONS}
     return {name: _digest(np.asarray(value, np.float64)) for name, value in values.items()}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.text import Text
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -159,6 +161,12 @@ def test_the_table_and_the_picture_mark_what_lies_outside(tmp_path: Path) -> Non
     assert "A note." in text
     plot_grid(found, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").stat().st_size > 5000
+    held = {f"a_parameter_with_a_long_name_{i}": 0.123456789 for i in range(8)}
+    figure = grid_figure(replace(found, held=held))
+    figure.savefig(tmp_path / "held.png")
+    subtitle = next(text for text in figure.findobj(Text) if "held:" in text.get_text())
+    assert "name_7=0.123" in subtitle.get_text()
+    assert subtitle.get_window_extent().x1 <= figure.bbox.x1
     labels = grid_figure(found).axes[0].get_legend_handles_labels()[1]
     assert {"training range", "task outside all ranges", "first round", "last round"} <= set(labels)
 

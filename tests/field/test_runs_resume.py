@@ -38,6 +38,14 @@ def test_a_damaged_line_costs_that_line_and_is_named(run: Path, damage: str) -> 
     assert iterations_of(run) == [1, 3, 4, 5, 6]
 
 
+def test_a_run_whose_records_are_gone_says_so_and_goes_on(run: Path) -> None:
+    (run / METRICS).unlink()
+    result = command(*LONGER)
+    assert result.exit_code == 0, result.output
+    assert "runs/small/metrics.jsonl is missing: its records are lost" in result.stderr
+    assert iterations_of(run) == [5, 6]
+
+
 def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(run: Path) -> None:
     """A purge of old files on scratch storage takes checkpoints/ away."""
     (run / "checkpoints").rename("archive")

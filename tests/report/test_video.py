@@ -21,7 +21,7 @@ from metarl.cli.app import app
 from metarl.errors import ConfigError, EnvironmentFault
 from metarl.report.video.files import add_to_tensorboard, write_video
 from metarl.report.video.film import Belief, Clip, Film, film, film_ablation
-from metarl.report.video.headless import choose_opengl, works
+from metarl.report.video.headless import choose_opengl, opengl, works
 from metarl.report.video.panels import pictures
 from metarl.rollout import seeds
 from metarl.rollout.local import LocalExecutor
@@ -317,6 +317,31 @@ def test_a_choice_of_the_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_any_opengl_the_error_says_what_to_install() -> None:
     with pytest.raises(ConfigError, match=r"neither EGL nor OSMesa works. Install one of them"):
         choose_opengl(lambda name: False)
+
+
+@pytest.mark.parametrize("error", [EnvironmentFault("cannot render Point(1)"), EnvironmentFault("reward is NaN")])
+def test_only_what_fails_to_render_asks_for_opengl(error: EnvironmentFault) -> None:
+    def none_here() -> str | None:
+        raise ConfigError("neither EGL nor OSMesa works")
+
+    with opengl(none_here):
+        pass  # environments that draw by other means
+    expected = ConfigError if "render" in str(error) else EnvironmentFault
+    with pytest.raises(expected), opengl(none_here):
+        raise error
+
+
+@pytest.mark.slow
+def test_a_contact_sheet_is_drawn_without_a_screen_or_the_reason_is_given(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "metarl", "tasks", "check", "HalfCheetahVel", "--sheet", str(tmp_path / "a.png")]
+    environment = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "DISPLAY")}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+    if choose_opengl_here():
+        assert done.returncode == 0, done.stderr
+        assert len(np.unique(imageio.imread(tmp_path / "a.png").reshape(-1, 3), axis=0)) > 100
+    else:
+        assert done.returncode == 2
+        assert "neither EGL nor OSMesa works" in done.stderr
 
 
 # --- the middle of a range ---------------------------------------------------------------------------

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from metarl.errors import ConfigError
+from metarl.errors import ConfigError, EnvironmentFault
 from metarl.plugins import RENDERER_PACKAGES
 
 _BACKENDS = ("egl", "osmesa")  # a GPU's or Mesa's; Mesa's in memory
@@ -43,3 +44,23 @@ def choose_opengl(is_working: Callable[[str], bool] = works) -> str | None:
         "MuJoCo cannot render here: there is no screen (DISPLAY is not set), and neither EGL nor OSMesa works. Install "
         f"one of them ({RENDERER_PACKAGES}), or set MUJOCO_GL"
     )
+
+
+@contextmanager
+def opengl(choose: Callable[[], str | None] = choose_opengl) -> Iterator[None]:
+    """MuJoCo draws inside, without a screen too. To be entered before anything imports mujoco.
+
+    Environments that draw by other means need no OpenGL: where none works, only an EnvironmentFault of rendering
+    becomes the ConfigError that says what to install.
+    """
+    missing = None
+    try:
+        choose()
+    except ConfigError as error:
+        missing = error
+    try:
+        yield
+    except EnvironmentFault as fault:
+        if missing is not None and "render" in str(fault):
+            raise missing from fault
+        raise
