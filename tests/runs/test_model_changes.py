@@ -51,7 +51,7 @@ def test_another_link_is_warned_of_when_judging_and_refused_when_training_goes_o
         metarl.evaluate(run)
         metarl.load_agent(run)
     assert caplog.text.count("trained on: body_mass, body_inertia differ") == 2
-    with pytest.raises(CheckpointError, match=r"has changed since iteration 1: body_mass, body_inertia differ.* --from"):
+    with pytest.raises(CheckpointError, match=r"since iteration 1: body_mass, body_inertia differ.* --from"):
         metarl.train(model.parent / "arm.yaml", run_dir=run, resume=True, progress=False)
 
 
