@@ -26,6 +26,7 @@ from metarl.tasks.check.rollouts import (
 )
 from metarl.tasks.distribution import TaskDistribution
 from metarl.tasks.environment import CheckedEnv
+from metarl.tasks.success import successes_of_step
 from metarl.tasks.task import Task
 
 
@@ -64,11 +65,12 @@ def check_shapes(distribution: TaskDistribution) -> None:
     obs, _ = batch.reset(seed=SEED)
     _expect("reset: observation", obs, (n, *(space.shape or ())), np.floating)
     for action in actions_of(batch, 2):
-        obs, reward, terminated, truncated, _ = batch.step(action)
+        obs, reward, terminated, truncated, info = batch.step(action)
         _expect("observation", obs, (n, *(space.shape or ())), np.floating)
         _expect("reward", reward, (n,), np.floating)
         _expect("terminated", terminated, (n,), np.bool_)
         _expect("truncated", truncated, (n,), np.bool_)
+        successes_of_step(info, tasks)
     batch.close()
 
 
