@@ -51,9 +51,9 @@ def load(folder: str | Path, num_threads: int = 1) -> Runner:
 class Runner:
     """One robot on a policy's graphs. `description` is the content of policy.json, `initial` that of initial_state.npz.
 
-    begin_task -> [ (act -> observe) x T -> end_episode ] x any number of episodes. Observations are flat.
-    RuntimeError where calls come in another order or more than the horizon's steps are taken, ValueError where what is
-    given has another size or is not finite; both leave the runner as it was.
+    begin_task -> [ (act -> observe) x T -> end_episode ] x any number of episodes. Observations are flat, in the order
+    that `description["observation"]` tells. RuntimeError where calls come in another order or more than the horizon's
+    steps are taken, ValueError where what is given has another size or is not finite; both leave the runner as it was.
     """
 
     def __init__(
