@@ -169,6 +169,8 @@ def _require_exact(space: gymnasium.Space, obs: Any, where: str) -> None:
         for i, (part, value) in enumerate(zip(space.spaces, obs, strict=True)):
             _require_exact(part, value, f"{where}[{i}]")
     elif isinstance(space, Box):
+        if np.size(obs) != np.prod(space.shape):
+            raise ValueError(f"{where} has shape {np.shape(obs)}, its space says {space.shape}")
         if np.dtype(space.dtype).kind == "f":
             return
         values = np.asarray(obs)

@@ -29,7 +29,12 @@ class Part:
 
 
 def nested_space(env: gymnasium.Env) -> gymnasium.Space:
-    """The space of the observations of `env` before a wrapper flattened them; its own space where none did.
+    """The space of the observations of `env` before a wrapper flattened them; its own space where none did."""
+    return before_flattening(env).observation_space
+
+
+def before_flattening(env: gymnasium.Env) -> gymnasium.Env:
+    """What gives the observations that a wrapper of `env` flattens; `env` itself where none does.
 
     Wrappers that flatten are Gymnasium's FlattenObservation and those whose class has `flattens_observations`. Another
     wrapper of observations may change more than their form: what it gives is the robot's observation.
@@ -37,11 +42,11 @@ def nested_space(env: gymnasium.Env) -> gymnasium.Space:
     layer: Any = env
     while isinstance(layer, gymnasium.Wrapper) and layer.observation_space == env.observation_space:
         if isinstance(layer, FlattenObservation) or getattr(type(layer), "flattens_observations", False):
-            return nested_space(layer.env)
+            return before_flattening(layer.env)
         if isinstance(layer, gymnasium.ObservationWrapper):
             break
         layer = layer.env
-    return env.observation_space
+    return env
 
 
 def parts_of(space: gymnasium.Space) -> tuple[Part, ...]:
