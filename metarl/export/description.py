@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces.utils import flatdim
 
 from metarl.agent.agent import Agent
 from metarl.agent.rounds import episodes_of
@@ -15,6 +16,7 @@ from metarl.algorithms.graphs import Graph, Port
 from metarl.runs.build import TrainedRun, identity_of
 from metarl.runs.directory import versions
 from metarl.tasks import TaskDistribution
+from metarl.tasks.nested import parts_of
 
 FORMAT = 1
 
@@ -30,7 +32,7 @@ def description(
         "iteration": trained.checkpoint.iteration,
         "weights": agent.identity["weights"],
         "graphs": {name: _graph(graph) for name, graph in graphs.items()},
-        "observation": _space(agent.interface.observation_space) | {"flat_size": agent.interface.obs_dim},
+        "observation": observation_of(agent.interface.observation_space),
         "action": _space(agent.interface.action_spaces[0]),
         "control_period_s": control_period(trained.distribution, trained.config.seed),
         "horizon": agent.plan.horizon,
@@ -38,6 +40,16 @@ def description(
         "task_distribution": _distribution(trained.distribution),
         "notes": list(notes),
     }
+
+
+def observation_of(space: gymnasium.Space) -> dict[str, Any]:
+    """The space and the number of places of a flat observation. Of a Dict or Tuple also `order`: each part's path and
+    its places, `first` to `last`, both included, from 0. Gymnasium flattens a Discrete part to one-hot."""
+    described = _space(space) | {"flat_size": int(flatdim(space))}
+    order = [
+        {"path": part.path, "first": part.first, "last": part.last, **_space(part.space)} for part in parts_of(space)
+    ]
+    return described | ({"order": order} if order else {})
 
 
 def rounds_of(agent: Agent) -> list[dict[str, Any]]:

@@ -51,7 +51,9 @@ def load(folder: str | Path, num_threads: int = 1) -> Runner:
 class Runner:
     """One robot on a policy's graphs. `description` is the content of policy.json, `initial` that of initial_state.npz.
 
-    begin_task -> [ (act -> observe) x T -> end_episode ] x any number of episodes. Observations are flat.
+    begin_task -> [ (act -> observe) x T -> end_episode ] x any number of episodes. Observations are flat, in the order
+    that `description["observation"]` tells. RuntimeError where calls come in another order or more than the horizon's
+    steps are taken, ValueError where what is given has another size or is not finite; both leave the runner as it was.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class Runner:
         self._rng = np.random.default_rng(seed)
         self.state = {f"state.{name}": value for name, value in self._initial.items()}
         self.round, self.episodes = 0, list[dict[str, np.ndarray]]()
+        self._last_action: np.ndarray | None = None
         self._reward = np.zeros((1, 1), np.float32)
         self._begin_episode()
 
     def _begin_episode(self) -> None:
         self._first = np.ones((1, 1), np.float32)
-        self._steps: list[tuple[np.ndarray, np.ndarray, float]] = []
+        self._steps: list[tuple[np.ndarray, np.ndarray, np.float32]] = []
+        self._acted: tuple[np.ndarray, np.ndarray] | None = None  # what the next observe is about
 
     @property
     def is_deterministic(self) -> bool:
@@ -90,26 +94,45 @@ class Runner:
         current: Mapping[str, Any] = self._rounds[min(self.round, len(self._rounds) - 1)]
         return current
 
-    def act(self, observation: np.ndarray, noise: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+    def act(self, observation: Any, noise: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """The action in the robot's units, [A] or a number.
 
         `noise`: values of the graph's noise inputs by name, zeros where they are left out; None: drawn here, where the
-        plan samples actions. ValueError where the observation has another size or is not finite.
+        plan samples actions.
         """
-        obs = np.asarray(observation, np.float32)[None]
-        if obs.shape != (1, self._obs_dim) or not np.isfinite(obs).all():
-            raise ValueError(f"an observation must be {self._obs_dim} finite numbers, got {observation!r}")
-        given = {"observation": obs, "reward": self._reward, "first": self._first}
+        if self._acted is not None:
+            raise RuntimeError("act was called twice: call observe with what the first action earned before")
+        if len(self._steps) == self.horizon:
+            raise RuntimeError(f"the episode is over after {self.horizon} steps: call end_episode before act")
+        obs = _observed(observation, self._obs_dim, "the observation")
         if noise is None:
             noise = {} if self.is_deterministic else self._drawn()
-        found = self._act({**given, **self._silence, **noise, **self.state})
+        given = {"observation": obs[None], "reward": self._reward, "first": self._first}
+        found = self._act({**given, **self._silence, **self._checked(noise), **self.state})
+        if not np.isfinite(found["policy_action"]).all():
+            raise RuntimeError("the policy's action is not finite: its files are damaged, or an adaptation diverged")
         for name, value in found.items():
             if name.startswith("next."):
                 self.state["state" + name[4:]] = value
-        self._acted = obs[0], found["policy_action"][0]
+        self._last_action = found["policy_action"][0]
+        self._acted = obs, found["policy_action"][0]
         self._first = np.zeros((1, 1), np.float32)
         action: np.ndarray = found["action"][0]
         return action
+
+    def _checked(self, noise: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """`noise` as the graph reads it; ValueError where it is none of its inputs."""
+        checked = {}
+        for name, values in noise.items():
+            if name not in self.noises:
+                raise ValueError(
+                    f"noise {name!r} is no input of the policy; allowed: {', '.join(self.noises) or 'none'}"
+                )
+            array, port = np.asarray(values), self.noises[name]
+            if array.shape != tuple(port["shape"]) or array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite numbers of shape {list(port['shape'])}, got {_shown(values)}")
+            checked[name] = array.astype(port["dtype"])
+        return checked
 
     def _drawn(self) -> dict[str, np.ndarray]:
         draw: dict[str, Callable[..., Any]] = {
@@ -122,26 +145,42 @@ class Runner:
 
     @property
     def policy_action(self) -> np.ndarray:
-        """The last action in the policy's units."""
-        return self._acted[1]
+        """The last action of the task in the policy's units."""
+        if self._last_action is None:
+            raise RuntimeError("there is no action yet: call act before")
+        return self._last_action
 
     def observe(self, reward: float) -> None:
         """What the last action earned."""
-        self._reward = np.full((1, 1), reward, np.float32)
-        self._steps.append((*self._acted, reward))
+        if self._acted is None:
+            raise RuntimeError(
+                f"observe was called {'twice for one action' if self._steps else 'before act'}: call act"
+            )
+        earned = _rewarded(reward)
+        self._reward = np.full((1, 1), earned, np.float32)
+        self._steps.append((*self._acted, earned))
+        self._acted = None
 
-    def end_episode(self, truncated: bool, last_observation: np.ndarray) -> None:
+    def end_episode(self, truncated: bool, last_observation: Any) -> None:
         """The episode has ended: terminated, or `truncated` where time ran out; adapts where a round ends with it."""
-        self.episodes.append({} if self._adapt is None else self._recorded(truncated, last_observation))
-        if len(self.episodes) == self._current["episodes"]:
+        if self._acted is not None:
+            raise RuntimeError("end_episode was called after act: call observe with what the action earned before")
+        if not self._steps:
+            raise RuntimeError("end_episode was called before the episode's first step: call act and observe")
+        if not isinstance(truncated, bool | np.bool_):
+            raise ValueError(f"truncated must be True or False, got {_shown(truncated)}")
+        last = _observed(last_observation, self._obs_dim, "the last observation")
+        episodes = [*self.episodes, {} if self._adapt is None else self._recorded(bool(truncated), last)]
+        if len(episodes) == self._current["episodes"]:
             adapts = self._current["adapt"]
             if self._adapt is not None and (adapts or self._reads_all):
-                found = self._adapt({**self._joined(), "adapts": np.full((1, 1), adapts), **self.state})
+                found = self._adapt({**_joined(episodes), "adapts": np.full((1, 1), adapts), **self.state})
                 self.state.update({"state" + name[4:]: value for name, value in found.items()})
-            self.round, self.episodes = self.round + 1, []
+            self.round, episodes = self.round + 1, []
+        self.episodes = episodes
         self._begin_episode()
 
-    def _recorded(self, truncated: bool, last_observation: np.ndarray) -> dict[str, np.ndarray]:
+    def _recorded(self, truncated: bool, last: np.ndarray) -> dict[str, np.ndarray]:
         """The episode as the adaptation's inputs without their first axis, padded with zeros to the horizon."""
         horizon, steps = self.horizon, self._steps
 
@@ -152,14 +191,61 @@ class Runner:
         return {
             "observations": padded([step[0] for step in steps]),
             "actions": padded([step[1] for step in steps]),
-            "rewards": padded([np.float32(step[2]) for step in steps]),
+            "rewards": padded([step[2] for step in steps]),
             "lengths": np.array(len(steps), np.int64),
             "truncated": np.array(truncated, bool),
-            "last_observations": np.asarray(last_observation, np.float32),
+            "last_observations": last,
         }
 
-    def _joined(self) -> dict[str, np.ndarray]:
-        return {name: np.stack([episode[name] for episode in self.episodes]) for name in self.episodes[0]}
+
+def _joined(episodes: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([episode[name] for episode in episodes]) for name in episodes[0]}
+
+
+def _observed(given: Any, size: int, what: str) -> np.ndarray:
+    """`given` as float32 [O]; ValueError where it has another size, or is not finite in float32."""
+    values = _numbers(given)
+    if values is None or values.shape != (size,):
+        raise ValueError(f"{what} must be {size} finite numbers, flat, got {_shown(given)}")
+    with np.errstate(over="ignore"):
+        observed = values.astype(np.float32)
+    if not np.isfinite(observed).all():
+        wrong = int(np.argmin(np.isfinite(observed)))
+        too_large = ", too large for float32," if np.isfinite(values[wrong]) else ""
+        raise ValueError(
+            f"{what} must be {size} finite numbers, got {values[wrong]:.4g}{too_large} in dimension {wrong}"
+        )
+    return observed
+
+
+def _rewarded(given: Any) -> np.float32:
+    """`given` as float32; ValueError where it is no single number, or is not finite in float32."""
+    value = _numbers(given)
+    if value is None or value.shape != ():
+        raise ValueError(f"the reward must be a single number, got {_shown(given)}")
+    with np.errstate(over="ignore"):
+        reward = np.float32(value)
+    if not np.isfinite(reward):
+        raise ValueError(
+            f"the reward is {value:.4g}{', too large for float32' if np.isfinite(value) else ''}; it must be finite"
+        )
+    return reward
+
+
+def _numbers(given: Any) -> np.ndarray | None:
+    """`given` as an array of numbers; None where it is none."""
+    try:
+        values = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        return None
+    return values if values.dtype.kind in "fiub" else None
+
+
+def _shown(given: Any) -> str:
+    if isinstance(given, np.ndarray):
+        return f"an array of shape {given.shape}, {given.dtype}"
+    text = repr(given)
+    return f"{type(given).__name__} {text if len(text) < 60 else text[:57] + '...'}"
 
 
 def _open_onnx(path: Path, num_threads: int) -> Call:

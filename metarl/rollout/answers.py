@@ -13,6 +13,7 @@ import numpy as np
 
 from metarl.errors import EnvironmentFault, TrainingError
 from metarl.tasks.batch import TaskBatch
+from metarl.tasks.success import successes_of_step
 
 _POLICY_OUTPUTS = ("logits", "mean")  # as policies log them: an integer action is finite whatever it was drawn from
 
@@ -45,10 +46,10 @@ class Answers:
         return rewards.reshape(-1, self.num_streams)
 
     def success(self, info: Mapping[str, Any]) -> np.ndarray | None:
-        """Which environments report success in a step's `info["success"]`, bool [K, N]; None where it holds none."""
-        if "success" not in info:
-            return None
-        return np.asarray(info["success"], dtype=bool).reshape(-1, self.num_streams)
+        """Which environments report success in a step's info, bool [K, N]; None where it holds none. EnvironmentFault
+        naming task and value where that is neither True, False, 1 nor 0."""
+        flags = successes_of_step(info, self.batch.tasks)
+        return None if flags is None else flags.reshape(-1, self.num_streams)
 
     def require_finite_policy(self, action: np.ndarray, logged: Mapping[str, np.ndarray], step: int) -> None:
         """TrainingError naming the task where the policy's action, or the output that it was drawn from, is not

@@ -19,6 +19,7 @@ from metarl.errors import EnvironmentFault, TaskError
 from metarl.plugins import describe
 from metarl.tasks.action_space import require_same_kind
 from metarl.tasks.environment import CheckedEnv
+from metarl.tasks.success import successes_of_step
 from metarl.tasks.task import Task
 
 
@@ -75,8 +76,8 @@ class EnvBatch(TaskBatch):
     """Any Gymnasium environments in one batch, stepped one after the other in this process.
 
     Observations of any space are flattened; action spaces may be Box or Discrete, each environment's with its own
-    bounds. What environments report as info["success"] is kept, [num_envs]. TaskError where `make` gives one
-    environment twice, or environments that one policy cannot serve.
+    bounds. What environments report as info["success"], or else as info["is_success"], is kept as info["success"], bool
+    [num_envs]. TaskError where `make` gives one environment twice, or environments that one policy cannot serve.
     """
 
     def __init__(self, make: Callable[[Task], gymnasium.Env], tasks: Sequence[Task]):
@@ -190,6 +191,9 @@ class SingleTaskEnv(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         obs, reward, terminated, truncated, info = self._batch.step(np.asarray(action)[None])
+        success = successes_of_step(info, self._batch.tasks)
+        if success is not None:
+            info = {**info, "success": bool(success[0])}
         return obs[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), info
 
     def render(self) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from gymnasium.spaces.utils import flatdim, flatten
 from metarl.errors import EnvironmentFault, TaskError
 from metarl.plugins import describe
 from metarl.tasks.action_space import require_action_space
+from metarl.tasks.success import success_of_step
 from metarl.tasks.task import Task
 
 
@@ -36,7 +37,7 @@ class CheckedEnv:
         self._has_exact_leaves = _has_exact_leaves(self._space)
         self._simulator = env.unwrapped if _has_warnings(env.unwrapped) else None  # MuJoCo's
         self._num_steps = 0
-        self.success: bool | None = None  # what the last step's info["success"] said; None where it says nothing
+        self.success: bool | None = None  # what the last step's info said of it; None where it says nothing
 
     @property
     def action_space(self) -> gymnasium.Space:
@@ -63,8 +64,7 @@ class CheckedEnv:
             wanted = "(observation, reward, terminated, truncated, info)"
             raise self._fault(f"step returned {_shown(answer)}, Gymnasium wants {wanted}")
         obs, reward, terminated, truncated, info = answer
-        reported = info.get("success") if isinstance(info, dict) else None
-        self.success = None if reported is None else bool(np.any(reported))
+        self.success = success_of_step(info, self.task)
         if type(reward) is not float and (np.ndim(reward) or isinstance(reward, str) or reward is None):
             raise self._fault(f"step returned the reward {_shown(reward)}, Gymnasium wants a number")
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
@@ -169,6 +169,8 @@ def _require_exact(space: gymnasium.Space, obs: Any, where: str) -> None:
         for i, (part, value) in enumerate(zip(space.spaces, obs, strict=True)):
             _require_exact(part, value, f"{where}[{i}]")
     elif isinstance(space, Box):
+        if np.size(obs) != np.prod(space.shape):
+            raise ValueError(f"{where} has shape {np.shape(obs)}, its space says {space.shape}")
         if np.dtype(space.dtype).kind == "f":
             return
         values = np.asarray(obs)

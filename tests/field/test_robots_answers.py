@@ -8,6 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete, Sequence
 
 from metarl.errors import EnvironmentFault, MetarlError
+from metarl.rollout.collect import collect_trials
 from metarl.rollout.types import RoundPlan, TrialPlan, Unit
 from metarl.rollout.worker import UnitRunner
 from tests.field.robots import Cart, Carts, Constant, collect, failed_checks, warnings_of
@@ -115,6 +116,61 @@ def test_an_observation_that_its_space_cannot_hold_is_no_zero(space, observe, sa
     """Floats in a space of bytes, a missing key, a category that is none."""
     with pytest.raises(EnvironmentFault, match=says):
         collect(carts(observation_space=space, observe=observe), ZERO)
+
+
+def reports(key: str, value: object) -> Carts:
+    """Carts whose every step says that of its success."""
+    return carts(step=lambda self, action: (*Cart.step(self, action)[:4], {key: value}))
+
+
+@pytest.mark.parametrize("key", ["success", "is_success"])
+@pytest.mark.parametrize(
+    ("value", "is_one"),
+    [(True, True), (np.False_, False), (1, True), (0.0, False), (np.float32(1), True), (np.array(1), True)],
+)
+def test_a_success_is_true_or_1_under_either_name(key: str, value: object, is_one: bool) -> None:
+    """Meta-World's floats, Gymnasium-Robotics' name, a scalar array."""
+    (round_,) = collect(reports(key, value), ZERO)
+    assert round_.success is not None
+    assert (round_.success == is_one).all()
+
+
+def test_success_counts_before_is_success_and_none_says_nothing() -> None:
+    """Both names at once; a key that is always there."""
+    both = carts(step=lambda self, a: (*Cart.step(self, a)[:4], {"success": False, "is_success": True}))
+    found = collect(both, ZERO)[0].success
+    assert found is not None
+    assert not found.any()
+    assert collect(reports("success", None), ZERO)[0].success is None
+
+
+@pytest.mark.parametrize("value", ["no", 0.5, 2, -1, np.nan, [True], np.zeros(1), [[1], [0, 1]], {}])
+def test_a_success_that_is_neither_true_nor_false_is_a_fault(value: object) -> None:
+    """A word, a share of what was to be done, a list for each part of it."""
+    says = r'Carts\(goal=.*\): step returned info\["is_success"\] = .*; allowed: True, False, 1 or 0'
+    with pytest.raises(EnvironmentFault, match=says):
+        collect(reports("is_success", value), ZERO)
+    assert "allowed: True, False, 1 or 0" in failed_checks(reports("success", value))["environments run"]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (np.array([1.0, 0.5, 0.0]), r'Carts\(goal=.*\): step returned info\["success"\] = 0.5; allowed: True'),
+        (np.array(["no"] * 3), r"= 'no'; allowed: True"),
+        (np.ones((3, 2)), r'info\["success"\] has shape \(3, 2\), must be \(3,\)'),
+        (True, r"has shape \(\), must be \(3,\)"),
+    ],
+)
+def test_a_batch_of_ones_own_reports_one_success_of_each_environment(value: object, says: str) -> None:
+    """A batch that simulates its tasks together."""
+    family = carts()
+    batch = family.make_batch(family.sample("train", 3, 0))
+    step = batch.step
+    batch.step = lambda actions: (*step(actions)[:4], {"success": value})  # type: ignore[method-assign]
+    plan = TrialPlan(1, 10, (RoundPlan("query", adapt=False),))
+    with pytest.raises(EnvironmentFault, match=says):
+        collect_trials(ZERO, {}, batch, plan, np.random.default_rng(0), np.random.default_rng(1))
 
 
 def test_observations_of_no_fixed_size_are_refused() -> None:

@@ -82,3 +82,13 @@ def test_a_single_environment_knows_its_task() -> None:
     env = point.make(task)
     assert isinstance(env, SingleTaskEnv)
     assert env.task == task
+
+
+def test_a_batch_of_one_as_an_environment_reports_success_as_a_single_flag() -> None:
+    family = load_distribution("PointGoal")
+    batch = family.make_batch(family.sample("train", 1, seed=0))
+    step = batch.step
+    batch.step = lambda actions: (*step(actions)[:4], {"is_success": np.ones(1)})  # type: ignore[method-assign]
+    env = SingleTaskEnv(batch)
+    env.reset(seed=0)
+    assert env.step(env.action_space.sample())[4]["success"] is True

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from metarl.errors import EnvironmentFault, TaskError
 from metarl.plugins import describe
 from metarl.tasks.check.contract import ENVIRONMENT_CHECKS, check_environments_run
+from metarl.tasks.check.declared_space import check_observations_in_space
 from metarl.tasks.check.description import DESCRIPTION_CHECKS
 from metarl.tasks.check.drawing import check_drawing
 from metarl.tasks.check.effects import EFFECT_CHECKS
@@ -29,6 +30,7 @@ CHECKS: tuple[Check, ...] = (
     check_environments_run,
     *ENVIRONMENT_CHECKS,
     *EFFECT_CHECKS,
+    check_observations_in_space,
     check_observations,
     check_time_limits,
     check_drawing,

@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from metarl.errors import TaskError
 from metarl.tasks.action_space import require_action_space
 from metarl.tasks.batch import EnvBatch
+from metarl.tasks.check.declared_space import misfits
 from metarl.tasks.check.remarks import require
 from metarl.tasks.check.rollouts import (
     NUM_STEPS,
@@ -26,6 +27,7 @@ from metarl.tasks.check.rollouts import (
 )
 from metarl.tasks.distribution import TaskDistribution
 from metarl.tasks.environment import CheckedEnv
+from metarl.tasks.success import successes_of_step
 from metarl.tasks.task import Task
 
 
@@ -45,9 +47,17 @@ def check_gymnasium_api(distribution: TaskDistribution) -> None:
         try:
             check_env(env, skip_render_check=True, skip_close_check=True)
         except AssertionError as error:
-            raise TaskError(f"Gymnasium's checker: {error}") from error
+            raise TaskError(f"Gymnasium's checker: {error}{_misfit_at_reset(distribution, task)}") from error
         finally:
             env.close()
+
+
+def _misfit_at_reset(distribution: TaskDistribution, task: Task) -> str:
+    """What in the first observation its space does not allow; "" where it allows all."""
+    env = distribution.make(task)
+    found = next(misfits(env.observation_space, env.reset(seed=SEED)[0]), None)
+    env.close()
+    return "" if found is None else f" {found}"
 
 
 def check_shapes(distribution: TaskDistribution) -> None:
@@ -64,11 +74,12 @@ def check_shapes(distribution: TaskDistribution) -> None:
     obs, _ = batch.reset(seed=SEED)
     _expect("reset: observation", obs, (n, *(space.shape or ())), np.floating)
     for action in actions_of(batch, 2):
-        obs, reward, terminated, truncated, _ = batch.step(action)
+        obs, reward, terminated, truncated, info = batch.step(action)
         _expect("observation", obs, (n, *(space.shape or ())), np.floating)
         _expect("reward", reward, (n,), np.floating)
         _expect("terminated", terminated, (n,), np.bool_)
         _expect("truncated", truncated, (n,), np.bool_)
+        successes_of_step(info, tasks)
     batch.close()
 
 

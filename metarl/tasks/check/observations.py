@@ -11,6 +11,7 @@ from metarl.errors import TaskError
 from metarl.tasks.check.remarks import Remark, listed
 from metarl.tasks.check.rollouts import SEED, Trace, rollout, some_tasks
 from metarl.tasks.distribution import TaskDistribution
+from metarl.tasks.nested import nested_space, parts_of
 
 _HUGE = 1e6
 _TINY = 1e-6
@@ -29,24 +30,9 @@ def check_observations(distribution: TaskDistribution) -> list[Remark]:
 def _order(distribution: TaskDistribution) -> list[Remark]:
     """In which order the parts of a Dict or Tuple observation are flattened."""
     env = distribution.make(some_tasks(distribution)[0])
-    space: Any = env.unwrapped.observation_space  # of the environment itself: wrappers may have flattened it
-    flatdim = gymnasium.spaces.utils.flatdim
-    is_whole = flatdim(space) == flatdim(env.observation_space)  # no wrapper left something out
+    parts = parts_of(nested_space(env))
     env.close()
-    if not is_whole:
-        return []
-    if isinstance(space, gymnasium.spaces.Dict):
-        parts = list(space.spaces.items())
-    elif isinstance(space, gymnasium.spaces.Tuple):
-        parts = [(str(i), part) for i, part in enumerate(space.spaces)]
-    else:
-        return []
-    places, start = [], 0
-    for name, part in parts:
-        size = int(flatdim(part))
-        places.append(f"{name} {start}" if size == 1 else f"{name} {start}-{start + size - 1}")
-        start += size
-    return [Remark(f"the observation is flattened in this order: {', '.join(places)}")]
+    return [Remark(f"the observation is flattened in this order: {', '.join(map(str, parts))}")] if parts else []
 
 
 def remarks_on(traces: list[Trace]) -> list[Remark]:

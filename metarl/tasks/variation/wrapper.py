@@ -20,6 +20,8 @@ class BodyEnv(gymnasium.Wrapper[np.ndarray, Any, Any, Any]):
     edit: writes the current values of what changes in mid-episode into the environment.
     """
 
+    flattens_observations = True  # for `metarl.tasks.nested`: a robot's observations may still be nested
+
     def __init__(self, env: gymnasium.Env, body: Body, task: Task, edit: Callable[[TaskParams], None] | None = None):
         super().__init__(env)
         size = flatdim(env.observation_space)
