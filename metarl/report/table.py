@@ -95,8 +95,6 @@ def _add_measures(shown: Table, evaluation: Evaluation) -> None:
     for name, found in estimates.items():
         if found is not None:
             shown.add_row(name, number(found.mean), "", interval(found.ci95), "", "")
-    if measures.to_threshold is not None:
-        shown.add_row(Text(threshold_label(measures.to_threshold)), Text(threshold_value(measures.to_threshold)))
 
 
 def threshold_label(found: ToThreshold) -> str:
@@ -143,6 +141,10 @@ def _add_tasks(shown: Table, evaluation: Evaluation) -> None:
 def _caption(evaluation: Evaluation) -> str:
     judged = judged_actions(evaluation.deterministic)
     lines = [f"{evaluation.env_steps:,} environment steps; judged actions: {judged}", meaning(evaluation)]
+    found = None if evaluation.measures is None else evaluation.measures.to_threshold
+    if found is not None and len(evaluation.rounds) > 1:
+        text = threshold_label(found)
+        lines.append(f"{text[0].upper()}{text[1:]}: {threshold_value(found)}.")
     if evaluation.anchors.source:
         lines.append(f"Reference returns: {evaluation.anchors.source}")
     if evaluation.change is not None:

@@ -175,7 +175,8 @@ def test_the_robot_of_the_tutorial_trains_and_is_filmed(examples: Path, monkeypa
     assert Path("long.gif").stat().st_size > 1000
 
 
-def test_the_algorithm_of_the_tutorial_learns(examples: Path) -> None:
+def test_the_algorithm_of_the_tutorial_learns(examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     options = ["algorithm={name: 'my_algorithm:MeanAction'}", "training.iterations=3", "training.evaluate_every=0"]
     metarl("train", "point_goal", *options, "--local", "--run-dir", "run")
     assert "gain over its blank context" in metarl("evaluate", "run", "--local", "--tasks", "4")
