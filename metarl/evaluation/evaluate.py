@@ -101,6 +101,11 @@ class Evaluation:
         """Whether the policy was told the task."""
         return ORACLE in self.notes
 
+    @property
+    def has_adapted(self) -> bool:
+        """Whether the policy had experience to adapt to before it was judged, or while."""
+        return self.adapts == "within" or (self.adapts == "between" and len(self.rounds) > 1)
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; the layout of evaluation.json."""
         content = asdict(self)

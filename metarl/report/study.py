@@ -82,7 +82,7 @@ def study(trained: TrainedRun, executor: Executor, folder: Path, name: str, has_
     evaluations = _evaluations(trained, executor, remarks)
     blank, shuffled = (_ablated(trained, executor, context) for context in ("blank", "shuffled"))
     seed = trained.config.seed
-    if blank is not None:
+    if blank is not None and evaluations["test"].has_adapted:
         evaluations["test"] = against_blank(evaluations["test"], blank, seed)
     lines, heat_map = _grids(trained, executor, remarks) if has_grids else ((), None)
     test = evaluations["test"]

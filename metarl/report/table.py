@@ -25,7 +25,7 @@ def table(evaluation: Evaluation) -> Table:
         caption_justify="left",
         title_style="bold",
     )
-    shown.add_column(RETURN, min_width=20)
+    shown.add_column(RETURN, min_width=18)
     for column in _COLUMNS:
         shown.add_column(column, justify="right", no_wrap=True)
     for index, score in enumerate(evaluation.rounds):

@@ -36,12 +36,14 @@ def collect_trials(
     """
     assert batch.num_envs % plan.num_streams == 0
     state = _begin(policy, weights, batch.tasks[:: plan.num_streams], plan, policy_rng)
+    adapts = plan.context == "own" or is_ablatable(policy)
     rounds = []
     for index, round_plan in enumerate(plan.rounds):
         answers = Answers(batch, plan.num_streams, index)
         state, episodes = _collect_round(policy, state, answers, plan, round_plan, env_rng, policy_rng)
         n = round_plan.support_streams
-        state, derived = policy.end_round(state, episodes if n is None else episodes.of_streams(n), round_plan.adapt)
+        given = episodes if n is None else episodes.of_streams(n)
+        state, derived = policy.end_round(state, given, round_plan.adapt and adapts)
         rounds.append(Round.of(episodes, derived))
     return tuple(rounds)
 
@@ -49,15 +51,21 @@ def collect_trials(
 def _begin(
     policy: AdaptivePolicy[State], weights: Weights, tasks: Sequence[Task], plan: TrialPlan, rng: np.random.Generator
 ) -> State:
-    """The policy's state before the first episode; the context is passed on only where it is not the task's own."""
+    """The policy's state before the first episode; the context is passed on only where it is not the task's own.
+
+    What adapts between rounds alone and knows no contexts has a blank one by adapting to no round.
+    """
     sources = context_sources(tasks, plan.context)
     if sources is None:
         return policy.begin_trial(weights, len(tasks), plan.num_streams, rng)
-    if not is_ablatable(policy):
-        raise ConfigError(
-            f"evaluation.context = {plan.context!r}: this algorithm's policy has no context; allowed: own"
-        )
-    return policy.begin_trial(weights, len(tasks), plan.num_streams, rng, context_of=sources)
+    if is_ablatable(policy):
+        return policy.begin_trial(weights, len(tasks), plan.num_streams, rng, context_of=sources)
+    if plan.context == "blank" and plan.adapts == "between":
+        return policy.begin_trial(weights, len(tasks), plan.num_streams, rng)
+    allowed = "own, blank" if plan.adapts == "between" else "own"
+    raise ConfigError(
+        f"evaluation.context = {plan.context!r}: this algorithm's policy takes no `context_of`; allowed: {allowed}"
+    )
 
 
 def _collect_round(

@@ -65,11 +65,11 @@ def judge_run(
 ) -> Evaluation:
     """`evaluate_run` with the gain over the same policy whose context is kept blank, on the same tasks.
 
-    Without it where the policy never adapts, where the algorithm has no such context, or where the configuration asks
+    Without it where the policy has nothing to adapt to, where the algorithm has no such context, or where the configuration asks
     for another context than the policy's own.
     """
     evaluation = evaluate_run(trained, executor, split, chosen, threshold=threshold)
-    if trained.config.evaluation.context != "own" or evaluation.adapts == "never" or len(evaluation.rounds) == 1:
+    if trained.config.evaluation.context != "own" or not evaluation.has_adapted:
         return evaluation
     try:
         blank = evaluate_run(trained, executor, split, chosen, context="blank")

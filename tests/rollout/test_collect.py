@@ -8,9 +8,9 @@ import gymnasium
 import numpy as np
 import pytest
 
-from metarl.errors import EnvironmentFault, TrainingError
+from metarl.errors import ConfigError, EnvironmentFault, TrainingError
 from metarl.rollout.collect import collect_trials, env_action_map
-from metarl.rollout.types import Episodes, Extras, Round, RoundPlan, Transition, TrialPlan
+from metarl.rollout.types import Adapts, Context, Episodes, Extras, Round, RoundPlan, Transition, TrialPlan
 from metarl.tasks import Parameter, Task, TaskDistribution, Uniform
 from tests.toy import number
 
@@ -80,13 +80,18 @@ class Recorder:
 
 
 def run(
-    lengths: list[int], streams: int = 1, rounds: int = 2, **options: Any
+    lengths: list[int],
+    streams: int = 1,
+    rounds: int = 2,
+    context: Context = "own",
+    adapts: Adapts = "between",
+    **options: Any,
 ) -> tuple[tuple[Round, ...], Recorder, Counters]:
     distribution, policy = Counters(**options), Recorder()
     tasks = [Task.of("Counters", {"length": float(length)}) for length in lengths]
     plans = (RoundPlan("support"),) * (rounds - 1) + (RoundPlan("query", adapt=False, deterministic=True),)
     batch = distribution.make_batch(tasks)
-    plan = TrialPlan(streams, 5, plans)
+    plan = TrialPlan(streams, 5, plans, context, adapts)
     trial = collect_trials(policy, {}, batch, plan, np.random.default_rng(0), np.random.default_rng(1))
     return trial, policy, distribution
 
@@ -140,6 +145,18 @@ def test_plan_decides_on_adaptation_and_means():
     _, policy, _ = run([5])
     assert [call[1] for call in policy.calls if call[0] == "end"] == [True, False]
     assert [call[2] for call in policy.calls if call[0] == "act"] == [False] * 5 + [True] * 5
+
+
+def test_a_policy_that_knows_no_contexts_has_a_blank_one_by_adapting_to_no_round():
+    _, policy, _ = run([5], context="blank")
+    assert [call[1] for call in policy.calls if call[0] == "end"] == [False, False]
+
+
+def test_a_context_that_a_policy_cannot_be_given_is_refused_with_those_that_it_can():
+    with pytest.raises(ConfigError, match=r"evaluation.context = 'shuffled': .*; allowed: own, blank$"):
+        run([5, 4], context="shuffled")
+    with pytest.raises(ConfigError, match=r"evaluation.context = 'blank': .*; allowed: own$"):
+        run([5], context="blank", adapts="within")
 
 
 def test_state_is_handed_from_call_to_call_and_round_to_round():
