@@ -65,8 +65,8 @@ def judge_run(
 ) -> Evaluation:
     """`evaluate_run` with the gain over the same policy whose context is kept blank, on the same tasks.
 
-    Without it where the policy has nothing to adapt to, where the algorithm has no such context, or where the configuration asks
-    for another context than the policy's own.
+    Without it where the policy has nothing to adapt to, where the algorithm has no such context, or where the
+    configuration asks for another context than the policy's own.
     """
     evaluation = evaluate_run(trained, executor, split, chosen, threshold=threshold)
     if trained.config.evaluation.context != "own" or not evaluation.has_adapted:
