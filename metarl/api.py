@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from metarl.cli.executors import executor_of, locally
 from metarl.config import RunConfig, load_stored_config
 from metarl.config import load_config as load_config_file
 from metarl.errors import ConfigError, MetarlError, Terminated
+from metarl.launch import executor_of, locally
 from metarl.tasks import SPLITS, Split, Task, TaskBatch, TaskDistribution, load_distribution
 from metarl.tasks.task import Value
 
@@ -91,7 +91,7 @@ def train(
     Ctrl-C saves the last complete iteration and returns what there is; `resume` continues from there. SIGTERM and
     SIGHUP save it too and end the process (`metarl.errors.Terminated`).
     """
-    from metarl.cli.launch import launch, warm_start_of
+    from metarl.launch import launch, warm_start_of
     from metarl.runs.records import METRICS, read_records
     from metarl.runs.remote import reading_copy
 
@@ -163,9 +163,8 @@ def evaluate(
     checkpoint: the iteration of one of the run's checkpoints; None: the newest.
     local: in this process; else on Ray, at `address` or started here. The results are the same.
     """
-    from metarl.runs.build import load_run
+    from metarl.runs.build import load_run_from
     from metarl.runs.evaluation import judge_run
-    from metarl.runs.remote import reading_copy
 
     if split not in SPLITS:
         raise ConfigError(f"split = {split!r}: allowed are {', '.join(SPLITS)}")
@@ -177,8 +176,7 @@ def evaluate(
         "seed": seed,
     }
     changes = [*_texts(overrides), *_texts({key: value for key, value in settings.items() if value is not None})]
-    with reading_copy(str(run)) as path:
-        trained = load_run(path, changes, checkpoint)
+    trained = load_run_from(str(run), changes, checkpoint)
     given: Sequence[TaskLike] = () if tasks is None or isinstance(tasks, int) else tasks
     chosen = [_task(trained.distribution, one) for one in given]
     with executor_of(trained, local and address is None, address) as executor:

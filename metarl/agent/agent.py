@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from threadpoolctl import ThreadpoolController
 
 from metarl.agent.interface import Interface
@@ -24,6 +23,7 @@ from metarl.agent.rounds import Recorder, episodes_of, episodes_until_adaptation
 from metarl.agent.saving import Saved, read_saved, write_saved
 from metarl.agent.status import Status
 from metarl.errors import AgentError
+from metarl.kernels.parallel import torch_threads
 from metarl.rollout import seeds
 from metarl.rollout.policy import AdaptivePolicy
 from metarl.rollout.types import Episodes, Extras, Transition, TrialPlan, Weights
@@ -300,10 +300,5 @@ def _thread_pools() -> ThreadpoolController:
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """As rollout workers adapt: results then do not depend on the machine's number of processors."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with _thread_pools().limit(limits=1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(1), _thread_pools().limit(limits=1):
+        yield

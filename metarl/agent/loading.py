@@ -15,8 +15,7 @@ from metarl.algorithms.base import Algorithm, EvaluationSettings
 from metarl.config import RunConfig
 from metarl.errors import AgentError
 from metarl.rollout.types import TrialPlan, Weights
-from metarl.runs.build import TrainedRun, identity_of, load_run, one_built
-from metarl.runs.remote import reading_copy
+from metarl.runs.build import TrainedRun, identity_of, load_run_from, one_built
 from metarl.tasks import TaskDistribution
 from metarl.tasks.nested import nested_space
 
@@ -47,11 +46,7 @@ def load_agent(
     action_space: the robot's, or each robot's, where its bounds are not those of the run's environments.
     overrides: `key=value` changes of the run's configuration for this use of it alone.
     """
-    if isinstance(run, TrainedRun):
-        trained = run
-    else:
-        with reading_copy(str(run)) as path:
-            trained = load_run(path, list(overrides), checkpoint)
+    trained = run if isinstance(run, TrainedRun) else load_run_from(str(run), list(overrides), checkpoint)
     steps = trained.distribution.horizon if horizon is None else horizon
     if steps < 1:
         raise AgentError(f"horizon = {steps}: an episode has at least 1 step")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from metarl.cli.compare import ComparedSeed, ComparedSplit, ComparedTasks, Entry, compared_split, judged, show
-from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
-from metarl.cli.executors import locally
 from metarl.cli.launch import train_and_tell
 from metarl.cli.options import Address, Local, Overrides, expanded, require_writable, where
+from metarl.cli.output import print_plain, result_console
 from metarl.errors import CheckpointError, ConfigError
+from metarl.launch import locally
 
 if TYPE_CHECKING:
     from metarl.config import RunConfig
@@ -51,9 +51,11 @@ def baselines(
     """
     with exit_codes():
         from metarl.config import baselines_of
+        from metarl.runs.build import load_run_from
+        from metarl.runs.remote import is_url
 
         which, given, name = compared_split(split), list(overrides or ()), expanded(run)
-        is_run = "://" in name or (Path(name) / "config.yaml").is_file()
+        is_run = is_url(name) or (Path(name) / "config.yaml").is_file()
         own = name if is_run else f"runs/{Path(name).stem}"
         folder = Path(expanded(out) if out else f"runs/{Path(own).name}-baselines")
         again = ["metarl", "baselines", run, *given, "--out", str(folder), "--split", split, *where(local, address)]
@@ -62,7 +64,7 @@ def baselines(
 
         def train(config: RunConfig, path: str, label: str) -> None:
             console = result_console()
-            console.print(f"{label}: {path}", markup=False, highlight=False, soft_wrap=True)
+            print_plain(console, f"{label}: {path}")
             train_and_tell(locally(config) if local else config, path, address, True, None, console, shlex.join(again))
 
         if not is_run:
@@ -73,7 +75,7 @@ def baselines(
             require_writable(folder)
             train(config, own, "adaptive")
         changes = given if is_run else []  # of a configuration they are in the run itself
-        trained = _load(own, changes)
+        trained = load_run_from(own, changes)
         env_steps = int(trained.checkpoint.meta["env_steps"])
         wanted = baselines_of(trained.config, env_steps)
         require_writable(folder)
@@ -85,14 +87,6 @@ def baselines(
             entries[label] = Entry(str(path))
         entries |= _variants(trained, wanted, entries)
         show(judged(entries, which, tasks, seed, local, address), folder)
-
-
-def _load(run: str, overrides: list[str]) -> TrainedRun:
-    from metarl.runs.build import load_run
-    from metarl.runs.remote import reading_copy
-
-    with reading_copy(run) as path:
-        return load_run(path, overrides)
 
 
 def _env_steps_of(run: Path) -> int:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
-from metarl.cli.executors import executor_of
 from metarl.cli.options import Address, Local, expanded, require_writable, split_of
+from metarl.cli.output import print_plain, result_console
 from metarl.cli.report import RunNames, load_alike, run_labels, split_runs
 from metarl.errors import ConfigError
+from metarl.launch import executor_of
 
 if TYPE_CHECKING:
     from metarl.evaluation.comparison import Comparison
@@ -96,4 +96,4 @@ def show(comparison: Comparison, out: Path) -> None:
     write_text(out / "comparison.json", json.dumps(comparison.to_json(), indent=2) + "\n")
     save(comparison_figure(comparison.evaluations, (8.4, 5.2)), out / "comparison.png")
     for file in ("comparison.json", "comparison.png"):
-        console.print(f"{out}/{file}", markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, f"{out}/{file}")

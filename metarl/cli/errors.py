@@ -1,4 +1,4 @@
-"""How commands end: errors become one message and an exit code. Where results are shown."""
+"""How commands end: errors become one message and an exit code."""
 
 from __future__ import annotations
 
@@ -10,29 +10,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
+from metarl.cli.output import say
 from metarl.errors import EnvironmentFault, MetarlError, Terminated, TrainingError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 _options = {"traceback": False}  # of the command under way
-
-
-def console() -> Console:
-    """Where results and progress go; on a terminal also warnings, which would tear a live line otherwise."""
-    from rich.console import Console
-
-    from metarl.training.progress import log_to
-
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = 120  # tables in a log
-    log_to(console if console.is_terminal else None)
-    return console
 
 
 def show_tracebacks(wanted: bool) -> None:
@@ -78,12 +62,6 @@ def quick_exit() -> Iterator[None]:
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(error.code if isinstance(error.code, int) else int(error.code is not None))
-
-
-def say(text: str) -> None:
-    """One message on the error stream; lost where that is closed."""
-    with suppress(OSError, ValueError):
-        typer.echo(text, err=True)
 
 
 def _failure(message: str, code: int) -> typer.Exit:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl.cli.errors import console as result_console
-from metarl.cli.errors import exit_codes, say
-from metarl.cli.executors import executor_of
+from metarl.cli.errors import exit_codes
 from metarl.cli.options import Address, Local, Overrides, RunName, as_overrides, expanded, require_writable, split_of
+from metarl.cli.output import print_plain, result_console, say
 from metarl.cli.task_values import split_of_all, task_of
 from metarl.errors import ConfigError
+from metarl.launch import executor_of
 
 if TYPE_CHECKING:
     from metarl.config import RunConfig
@@ -188,7 +188,7 @@ def _report(result: Evaluation, folder: Path, shown_as: str) -> None:
     result.write(folder / "evaluation.json")
     plot_adaptation(result, folder / "adaptation.png")
     for name in ("evaluation.json", "adaptation.png"):
-        console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, f"{shown_as}/{name}")
 
 
 def _report_grid(grid: Grid, notes: list[str], folder: Path, shown_as: str) -> None:
@@ -200,4 +200,4 @@ def _report_grid(grid: Grid, notes: list[str], folder: Path, shown_as: str) -> N
     grid.write(folder / "grid.json")
     plot_grid(grid, folder / "grid.png")
     for name in ("grid.json", "grid.png"):
-        console.print(f"{shown_as}/{name}", markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, f"{shown_as}/{name}")

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
 from metarl.cli.options import RunName, expanded
+from metarl.cli.output import print_plain, result_console
 from metarl.errors import ConfigError
 
 
@@ -35,15 +35,13 @@ def export(
     with exit_codes():
         from metarl.export.runner import SUFFIXES
         from metarl.export.writing import export_run
-        from metarl.runs.build import load_run
-        from metarl.runs.remote import reading_copy
+        from metarl.runs.build import load_run_from
 
         if form not in SUFFIXES:
             raise ConfigError(f"--format {form}: allowed are {', '.join(SUFFIXES)}")
         console, folder = result_console(), Path(expanded(out))
-        with reading_copy(expanded(run)) as path:
-            trained = load_run(path, (), checkpoint)
+        trained = load_run_from(expanded(run), (), checkpoint)
         exported = export_run(trained, folder, form, support_episodes=support, rounds=rounds, horizon=horizon)
-        console.print(f"compared with the agent: {exported.comparison}", markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, f"compared with the agent: {exported.comparison}")
         for name in exported.files:
-            console.print(f"{folder}/{name}", markup=False, highlight=False, soft_wrap=True)
+            print_plain(console, f"{folder}/{name}")

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl.cli.errors import console, exit_codes
+from metarl.cli.errors import exit_codes
+from metarl.cli.output import result_console, say
 from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def submit(
             folder_there = run_dir or f"runs/{config.stem}"
             command = training_command(sent, given, folder_there)
             job_id = server.submit(package, command, reservation, settings.executor.unit_deadline_s)
-        _say(f"job {job_id} is submitted to {server.address}; its run goes to {folder_there} there")
-        _say(_next_steps(server, job_id))
+        say(f"job {job_id} is submitted to {server.address}; its run goes to {folder_there} there")
+        say(_next_steps(server, job_id))
         _notes(package, settings)
         if not detach:
             _follow(server, job_id, reservation, start_timeout)
@@ -101,9 +102,9 @@ def _name_in(package: Package, config: Path) -> str:
 
 def _notes(package: Package, settings: RunConfig) -> None:
     if not package.has_metarl:
-        _say("metarl is not in the current directory: the cluster's nodes must have it installed")
+        say("metarl is not in the current directory: the cluster's nodes must have it installed")
     if settings.executor.num_workers is None:
-        _say("executor.num_workers is not set: the run takes what processors there are, and no autoscaler starts more")
+        say("executor.num_workers is not set: the run takes what processors there are, and no autoscaler starts more")
 
 
 def _follow(server: JobServer, job_id: str, reservation: Reservation, start_timeout_s: float) -> None:
@@ -119,9 +120,9 @@ def _follow(server: JobServer, job_id: str, reservation: Reservation, start_time
         server.wait_for_start(job_id, reservation, start_timeout_s)
         job = server.follow(job_id, show)
     except KeyboardInterrupt:
-        _say(f"\njob {job_id} continues\n{_next_steps(server, job_id)}")
+        say(f"\njob {job_id} continues\n{_next_steps(server, job_id)}")
         raise typer.Exit(128 + signal.SIGINT) from None
-    _say(_ending(job, tail))
+    say(_ending(job, tail))
     if job.status != "SUCCEEDED":
         raise typer.Exit(1)
 
@@ -159,7 +160,7 @@ def _server(address: str | None) -> JobServer:
     server = JobServer(address)
     if server.shows_token:
         proxy = f", through the proxy of {server.proxy_variable}" if server.proxy_variable else ""
-        _say(
+        say(
             f"warning: the token goes to {server.address} in clear text{proxy}. Better through a tunnel: "
             "ssh -L 8265:localhost:8265 HEAD (or ray dashboard cluster.yaml), then --address http://127.0.0.1:8265"
         )
@@ -181,7 +182,7 @@ def list_jobs(address: Server = None) -> None:
                 started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started_s))
                 minutes = f"{((job.ended_s or time.time()) - job.started_s) / 60:.1f}"
             shown.add_row(job.id, job.status, started, minutes, job.entrypoint.removeprefix("exec python -m "))
-        console().print(shown, markup=False, highlight=False)
+        result_console().print(shown, markup=False, highlight=False)
 
 
 @jobs_app.command("logs")
@@ -207,10 +208,5 @@ def stop_job(job_id: JobId, address: Server = None) -> None:
     with exit_codes():
         server = _server(address)
         if not server.job(job_id).has_ended:
-            _say(f"stopping {job_id}; it saves a checkpoint first")
-        _say(f"job {job_id}: {server.stop(job_id).status}")
-
-
-def _say(text: str) -> None:
-    """About the job, where the log of the job is not."""
-    typer.echo(text, err=True)
+            say(f"stopping {job_id}; it saves a checkpoint first")
+        say(f"job {job_id}: {server.stop(job_id).status}")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
 from metarl.cli.options import Overrides, RunName, as_overrides, expanded, split_of
+from metarl.cli.output import print_plain, result_console
 from metarl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def record(
                 target = Path(expanded(str(out))) if out else default
                 film_into(target, trained, shown, name, view, every, path if tensorboard else None, bool(task))
                 text = str(target).replace(str(path), run)
-                result_console().print(text, markup=False, highlight=False, soft_wrap=True)
+                print_plain(result_console(), text)
 
 
 def _tasks(trained: TrainedRun, texts: list[str], split: Split, number: int) -> tuple[tuple[Task, ...], Split]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
-from metarl.cli.executors import executor_of
 from metarl.cli.options import Address, Local, as_overrides, expanded, require_writable
+from metarl.cli.output import print_plain, result_console
 from metarl.errors import ConfigError
+from metarl.launch import executor_of
 
 if TYPE_CHECKING:
     from metarl.report.study import Study
@@ -53,7 +53,7 @@ def report(
             page = write(studies, out)
         for one in studies:
             result_console().print(f"{one.name}: {one.verdict}", markup=False, highlight=False)
-        result_console().print(str(page), markup=False, highlight=False, soft_wrap=True)
+        print_plain(result_console(), str(page))
 
 
 def split_runs(words: list[str]) -> tuple[list[str], list[str]]:

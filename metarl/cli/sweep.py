@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarl.cli.errors import console, exit_codes
+from metarl.cli.errors import exit_codes
 from metarl.cli.options import expanded
+from metarl.cli.output import result_console
 from metarl.errors import ConfigError, MetarlError
 
 if TYPE_CHECKING:
@@ -46,9 +47,10 @@ def sweep(
         from metarl.distributed.sweep import grid, results, tuner
         from metarl.files import locked, make_folder
         from metarl.runs.outcome import clear_outcome, has_ended
+        from metarl.runs.remote import is_url
         from metarl.training.stop import StopRequest, stop_signals
 
-        if "://" in shown:
+        if is_url(shown):
             raise ConfigError(f"--run-dir {shown}: a sweep's is a path")
         settings, root, stop = grid.plan_settings(config, given, seeds or 1), Path(shown).absolute(), StopRequest()
         if seeds is None and len(settings) == 1:
@@ -58,16 +60,18 @@ def sweep(
         make_folder(root, "sweep directory")
         with locked(root / ".lock", f"another sweep is training in {root}"):
             results.check_directory(root, settings, resume)
-            runs, screen = grid.all_runs(settings), console()
+            runs, screen = grid.all_runs(settings), result_console()
             left = [name for name, run in runs.items() if not has_ended(root / name, run, may_stop_early=asha)]
             for name in left:
                 clear_outcome(root / name)  # of a failure, or no end any more
             results.write_summary(root, about, results.read_results(root, settings))
-            say(f"sweep directory: {shown}: {len(settings)} x {seeds or 1} runs, {len(runs) - len(left)} ended already")
+            typer.echo(
+                f"sweep directory: {shown}: {len(settings)} x {seeds or 1} runs, {len(runs) - len(left)} ended already"
+            )
             if left:
                 num_cpus = runs[left[0]].executor.num_workers
                 with connect(address, num_cpus), stop_signals(stop):  # Ray sets handlers of its own before
-                    tuner.run_trials(runs, root, cpus_per_run, asha, stop, say, may_grow=address is not None)
+                    tuner.run_trials(runs, root, cpus_per_run, asha, stop, typer.echo, may_grow=address is not None)
             found = results.read_results(root, settings)
             results.write_summary(root, about, found)
             failed = _report_ends(found, stop.signal_number, shlex.join(again))
@@ -75,7 +79,7 @@ def sweep(
 
             save_figure(found, shown, root / "sweep.png")
             screen.print(sweep_table(found, shown))
-            say(f"{shown}/sweep.json\n{shown}/sweep.png")
+            typer.echo(f"{shown}/sweep.json\n{shown}/sweep.png")
             if failed:
                 typer.echo(f"try the failed ones again with:\n  {shlex.join(again)}", err=True)
                 raise typer.Exit(1)
@@ -92,12 +96,7 @@ def _judge(root: Path, about: dict[str, Any], found: Sequence[SettingResult]) ->
         return
     results.write_summary(root, {**about, "test": judged.to_json()}, found)
     spread = "" if judged.ci95 is None else f" {interval(judged.ci95)} over {len(judged.scores)} seeds"
-    say(f"{judged.setting} on test tasks, which nothing was chosen by: return {number(judged.mean)}{spread}")
-
-
-def say(text: str) -> None:
-    """Show a line of progress."""
-    typer.echo(text)
+    typer.echo(f"{judged.setting} on test tasks, which nothing was chosen by: return {number(judged.mean)}{spread}")
 
 
 def _check(settings: Sequence[Setting], asha: bool) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metarl.cli.errors import console as console_of_results
 from metarl.cli.errors import exit_codes
 from metarl.cli.options import SplitName, split_of
+from metarl.cli.output import result_console
 from metarl.errors import TaskError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def show_tasks(name: DistributionName, options: DistributionOptions = None) -> N
             validation = "same" if distribution.validation_coincides else "held out"
             cells = (p.name, p.unit or "-", str(p.prior), validation, test, str(p.ood or "-"))
             shown.add_row(*map(escape, cells))  # a unit such as [kg] is no markup
-        console = console_of_results()
+        console = result_console()
         console.print(shown)
         console.print(f"horizon {distribution.horizon} steps")
         anchors = distribution.anchors

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from metarl.cli.errors import console as result_console
 from metarl.cli.errors import exit_codes
-from metarl.cli.launch import train_and_tell, warm_start_of
+from metarl.cli.launch import train_and_tell
 from metarl.cli.options import Address, ConfigName, Local, Overrides, expanded, where
+from metarl.cli.output import print_plain, result_console
+from metarl.launch import warm_start_of
 
 if TYPE_CHECKING:
     from metarl.config import RunConfig
@@ -43,8 +44,8 @@ def train(
         settings = load_config(config, [*given, *(["executor.backend=local"] if local else [])])
         start = warm_start_of(expanded(start_from)) if start_from else None
         console = result_console()
-        console.print(f"run directory: {run}", markup=False, highlight=False, soft_wrap=True)
-        console.print(algorithm_line(config, given, settings), markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, f"run directory: {run}")
+        print_plain(console, algorithm_line(config, given, settings))
         again = ["metarl", "train", config, *given, "--run-dir", run, "--resume", *where(local, address)]
         train_and_tell(settings, run, address, resume, start, console, shlex.join(again))
 

@@ -10,7 +10,7 @@ from metarl.config import RunConfig
 from metarl.distributed import RayExecutor, connect
 from metarl.distributed.nodes import has_gpu
 from metarl.distributed.restartable import Channel, run_restartable
-from metarl.runs.remote import local_copy
+from metarl.runs.remote import is_url, local_copy
 from metarl.runs.warm_start import WarmStart
 from metarl.training.loop import Outcome, train
 from metarl.training.progress import ForwardingReporter, ProgressReporter, report_event
@@ -33,7 +33,7 @@ def train_on_cluster(
     stop = StopRequest()
     with connect(address), stop_signals(stop):
         num_gpus = int(config.device == "cuda" or (config.device == "auto" and has_gpu()))
-        run = run_dir if "://" in run_dir else os.path.abspath(run_dir)
+        run = run_dir if is_url(run_dir) else os.path.abspath(run_dir)
         work = partial(_learn, config, run, resume, start, uuid.uuid4().hex)
         return run_restartable(work, partial(report_event, reporter), stop, num_gpus)
 

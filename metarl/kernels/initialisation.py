@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metarl.kernels.parallel import one_thread
+from metarl.kernels.parallel import torch_threads
 
 
 def orthogonal(shape: tuple[int, int], generator: torch.Generator, gain: float = 1.0) -> Float[Tensor, "F D"]:
@@ -14,5 +14,5 @@ def orthogonal(shape: tuple[int, int], generator: torch.Generator, gain: float =
 
     Computed on one thread: the last bits of a QR decomposition depend on the number of threads, and a run must not.
     """
-    with one_thread():
+    with torch_threads(1):
         return torch.nn.init.orthogonal_(torch.empty(shape), gain, generator=generator)

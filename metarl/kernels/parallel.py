@@ -35,10 +35,10 @@ def sum_in_order(parts: Sequence[Tensor]) -> Tensor:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread inside torch's operations of this thread, as many as before afterwards."""
+def torch_threads(number: int) -> Iterator[None]:
+    """So many threads inside torch's operations of this thread, as many as before afterwards."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(number)
     try:
         yield
     finally:

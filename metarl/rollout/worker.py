@@ -12,10 +12,10 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 from threadpoolctl import threadpool_limits
 
 from metarl.errors import EnvironmentFault, MetarlError, TaskError
+from metarl.kernels.parallel import torch_threads
 from metarl.plugins import describe
 from metarl.rollout import seeds
 from metarl.rollout.collect import collect_trials
@@ -194,10 +194,5 @@ def single_threaded() -> Iterator[None]:
 
     The physics thread pool is not touched; its result never depends on its size.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(1), threadpool_limits(1):
+        yield

@@ -20,6 +20,7 @@ from metarl.rollout.spaces import Spaces
 from metarl.rollout.worker import environment_faults, time_limit
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import Checkpoint
+from metarl.runs.remote import reading_copy
 from metarl.tasks import RevealedTask, Task, TaskDistribution, load_distribution
 from metarl.tasks.batch import TaskBatch
 from metarl.tasks.distribution import without_validation
@@ -63,6 +64,12 @@ def load_run(path: Path, overrides: Sequence[str] = (), iteration: int | None = 
             ", ".join(changed),
         )
     return TrainedRun(config, distribution, algorithm, saved)
+
+
+def load_run_from(run: str, overrides: Sequence[str] = (), iteration: int | None = None) -> TrainedRun:
+    """`load_run` of a directory or a URL."""
+    with reading_copy(run) as path:
+        return load_run(path, overrides, iteration)
 
 
 def distribution_of(section: TaskDistributionConfig) -> TaskDistribution:

@@ -28,6 +28,11 @@ _log = logging.getLogger(__name__)
 _FETCH_ATTEMPTS = 5  # files may be removed while they are listed and read
 
 
+def is_url(run: str) -> bool:
+    """Whether a run lies on a storage, and not in a directory."""
+    return "://" in run
+
+
 @contextmanager
 def local_copy(run: str, owner: str | None = None) -> Iterator[tuple[Path, Callable[[], None]]]:
     """Where to train a run, and what to call after each checkpoint; a URL's copy is sent once more at the end.
@@ -36,7 +41,7 @@ def local_copy(run: str, owner: str | None = None) -> Iterator[tuple[Path, Calla
     Raises ConfigError where the storage is unknown or refuses, or another process trains the run; OSError where the
     last sending fails.
     """
-    if "://" not in run:
+    if not is_url(run):
         yield Path(run), lambda: None
         return
     copy = _cache() / hashlib.sha256(run.encode()).hexdigest()[:16]
@@ -59,7 +64,7 @@ def local_copy(run: str, owner: str | None = None) -> Iterator[tuple[Path, Calla
 @contextmanager
 def reading_copy(run: str) -> Iterator[Path]:
     """Where to read a run; it may be in training. New files in a URL's copy are sent at the end."""
-    if "://" not in run:
+    if not is_url(run):
         yield Path(run)
         return
     with tempfile.TemporaryDirectory(prefix="metarl-run-") as folder:

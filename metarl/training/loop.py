@@ -21,8 +21,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +34,7 @@ from metarl.algorithms.registry import build_algorithm
 from metarl.config import RunConfig
 from metarl.errors import CheckpointError, ConfigError, TrainingError
 from metarl.evaluation.evaluate import evaluate
-from metarl.kernels.parallel import num_processors
+from metarl.kernels.parallel import num_processors, torch_threads
 from metarl.rollout import seeds
 from metarl.rollout.executor import Executor, MakeExecutor
 from metarl.rollout.padding import of_equal_length
@@ -91,7 +90,7 @@ def train(
     config = as_begun(config, run_dir) if resume else config
     distribution, algorithm = prepare(config, resolve_device(config.device))
     precheck(distribution, config.executor.unit_deadline_s)
-    with open_run(run_dir, config, resume) as run, _learner_threads():
+    with open_run(run_dir, config, resume) as run, torch_threads(num_processors()):
         if run.restored:
             restore(run.restored, distribution, algorithm)
             _require_same_robot(run_dir, run.restored, distribution)
@@ -361,14 +360,3 @@ class _Loop:
             raise TrainingError(self._lost(str(error))) from error
         self.saved_iteration = self.iteration
         self._saved()
-
-
-@contextmanager
-def _learner_threads() -> Iterator[None]:
-    """The learner computes with all processors that this process may use; rollout workers wait meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_processors())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

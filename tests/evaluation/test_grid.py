@@ -161,7 +161,7 @@ def test_the_table_and_the_picture_mark_what_lies_outside(tmp_path: Path) -> Non
     assert "A note." in text
     plot_grid(found, tmp_path / "grid.png")
     assert (tmp_path / "grid.png").stat().st_size > 5000
-    held = {f"a_parameter_with_a_long_name_{i}": 0.123456789 for i in range(8)}
+    held: dict[str, float | tuple[float, ...]] = {f"a_parameter_with_a_long_name_{i}": 0.123456789 for i in range(8)}
     figure = grid_figure(replace(found, held=held))
     figure.savefig(tmp_path / "held.png")
     subtitle = next(text for text in figure.findobj(Text) if "held:" in text.get_text())

@@ -1,9 +1,10 @@
-"""Where units run, as the configuration and the options say."""
+"""What commands and Python programs start: training, and executors, in this process or on a cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metarl.errors import ConfigError
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
     from metarl.rollout.executor import Executor, MakeExecutor
     from metarl.rollout.policy import AdaptivePolicy
     from metarl.runs.build import TrainedRun
+    from metarl.runs.warm_start import WarmStart
     from metarl.tasks import TaskDistribution
+    from metarl.training.loop import Outcome
+    from metarl.training.progress import ProgressReporter
 
 
 @contextmanager
@@ -54,3 +58,32 @@ def executor_of(trained: TrainedRun, is_local: bool, address: str | None) -> Ite
             yield executor
         finally:
             executor.close()
+
+
+def warm_start_of(run: str) -> WarmStart:
+    """The weights of another run, a directory or a URL, for one that begins with them."""
+    from metarl.runs.remote import is_url, reading_copy
+    from metarl.runs.warm_start import read_warm_start
+
+    with reading_copy(run) as path:
+        return read_warm_start(path, run if is_url(run) else str(Path(run).resolve()))
+
+
+def launch(
+    settings: RunConfig,
+    run: str,
+    address: str | None,
+    resume: bool,
+    start: WarmStart | None,
+    reporter: ProgressReporter,
+) -> Outcome:
+    """Train in `run`, a directory or a URL: on the cluster at `address` where one is given and units are Ray's."""
+    if address is None or settings.executor.backend == "local":
+        from metarl.runs.remote import local_copy
+        from metarl.training.loop import train
+
+        with executors(settings, address) as make_executor, local_copy(run) as (path, saved):
+            return train(settings, path, make_executor, resume=resume, start=start, reporter=reporter, saved=saved)
+    from metarl.distributed.learner import train_on_cluster
+
+    return train_on_cluster(settings, run, address, resume, reporter, start)
