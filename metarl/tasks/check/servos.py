@@ -1,0 +1,86 @@
+"""The check of robots with servos: what it means to vary these is not what it means for motors."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from metarl.tasks.check.remarks import Remark
+from metarl.tasks.check.rollouts import some_tasks
+from metarl.tasks.distribution import TaskDistribution
+
+
+def check_servos(distribution: TaskDistribution) -> list[Remark]:
+    """Effects and changes of a servo that do something else than their names say."""
+    robot = _Robot.of(distribution)
+    if robot is None or not robot.servos:
+        return []
+    return [*_dead_motors(robot), *_strengths(robot)]
+
+
+@dataclass(frozen=True)
+class _Robot:
+    """A family of a MuJoCo robot. acts_on_controls: whether dimension i of an action is the control of actuator i."""
+
+    family: Any
+    model: Any
+    acts_on_controls: bool
+    servos: dict[int, str]  # the names of those actuators
+
+    @staticmethod
+    def of(family: Any) -> _Robot | None:
+        """None where no robot of MuJoCo's is varied."""
+        names = ("mujoco", "variation.single", "variation.servos")  # imported by the family itself where it varies one
+        mujoco, single, servos = (sys.modules.get(f"metarl.tasks.{name}") for name in names)
+        if mujoco is None or single is None or servos is None:
+            return None
+        if isinstance(family, mujoco.MujocoTaskDistribution):
+            model, acts = family.model(), getattr(family, "acts_on_controls", True)
+        elif getattr(family, "body", None) is not None:
+            env = family.make(some_tasks(family)[0])
+            simulator = single.simulator_of(env)
+            env.close()
+            if simulator is None:
+                return None
+            model, acts = simulator[0], servos.acts_on_controls(env.action_space, simulator[0])
+        else:
+            return None
+        is_servo = servos.servos_of(model)
+        found = {i: model.actuator(i).name or f"actuator{i}" for i in range(model.nu) if is_servo[i]}
+        return _Robot(family, model, acts, found)
+
+    def effects(self, kind: str) -> list[Any]:
+        """The family's effects of this kind."""
+        declared = getattr(getattr(self.family, "body", None), "declared", ())
+        return [effect for effect in declared if effect.kind == kind]
+
+
+def _dead_motors(robot: _Robot) -> list[Remark]:
+    by_gear = [change.name for change in getattr(robot.family, "changes", ())]
+    return [
+        Remark(
+            f"effects.{effect.name}: a servo ({', '.join(robot.servos.values())}) at rest is not without torque: it "
+            "drives to 0 with all its force. For a joint without torque write under vary of a MujocoVariation: "
+            f'{effect.name}: {{field: "actuator_gear[*]", mode: zero, prior: ...}}',
+            True,
+        )
+        for effect in robot.effects("dead_motor")
+        if effect.name not in by_gear
+    ]
+
+
+def _strengths(robot: _Robot) -> list[Remark]:
+    found = []
+    for effect in robot.effects("motor_strength") if robot.acts_on_controls else ():
+        chosen = effect.entry.dimensions
+        names = [name for i, name in robot.servos.items() if chosen is None or i in chosen]
+        if names:
+            fields = ", ".join(f'"{field}[{",".join(names)}]"' for field in ("actuator_gainprm", "actuator_biasprm"))
+            text = (
+                f"effects.{effect.name}: motor_strength multiplies what a servo ({', '.join(names)}) is told, the "
+                "place or the velocity that it drives to, and not its force. For its force write under vary: "
+                f"{effect.name}: {{field: [{fields}], prior: ...}}"
+            )
+            found.append(Remark(text, True))
+    return found

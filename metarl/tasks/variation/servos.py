@@ -1,0 +1,67 @@
+"""Servos: actuators whose force depends on their joint, so that a control of 0 is an order and no rest.
+
+    motor     force = gain ctrl                              at control 0 it does nothing
+    servo     force = gain ctrl + b0 + b1 length + b2 velocity    (gainprm[0], biasprm[0:3]; length = gear x angle)
+
+A `<position>` servo (b1 = -gain) drives to the angle ctrl / gear, a `<velocity>` servo (b2 = -gain) to the velocity.
+So effects of actions move a servo's target; of a dead one the gear must be 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from metarl.tasks.variation.body import Declared
+from metarl.tasks.variation.description import FieldEntry
+from metarl.tasks.variation.fields import Address, FieldChange, names_of
+
+_NO_GEAR = (mujoco.mjtTrn.mjTRN_BODY, mujoco.mjtTrn.mjTRN_SO3)  # transmissions that MuJoCo computes without the gear
+_SILENT = (mujoco.mjtBias.mjBIAS_NONE, mujoco.mjtBias.mjBIAS_MUSCLE)  # a muscle's bias is its passive elasticity
+
+
+def servos_of(model: Any) -> np.ndarray:
+    """Which actuators [nu] push by themselves at a control of 0."""
+    is_affine = model.actuator_biastype == mujoco.mjtBias.mjBIAS_AFFINE
+    has_bias = model.actuator_biasprm[:, :3].any(axis=1)
+    return np.asarray(~np.isin(model.actuator_biastype, _SILENT) & (has_bias | ~is_affine))
+
+
+def dead_by_gear(model: Any) -> list[int]:
+    """The actuators that a control at rest does not silence, and a gear of 0 does."""
+    low, high = model.actuator_ctrlrange.T
+    pushes_at_rest = np.clip(0.0, low, high) != 0
+    is_geared = ~np.isin(model.actuator_trntype, _NO_GEAR)
+    return [int(i) for i in np.flatnonzero((servos_of(model) | pushes_at_rest) & is_geared)]
+
+
+def dead_motor_change(declared: Declared, model: Any) -> FieldChange | None:
+    """The change of gears that takes the torque from a dead motor; None where a control at rest does.
+
+    The index of an action must be that of its actuator.
+    """
+    rows = tuple(dead_by_gear(model)) if declared.kind == "dead_motor" else ()
+    if not rows:
+        return None
+    entry = declared.entry
+    names = tuple(names_of(model, "actuator")[row] for row in rows)
+    field = FieldEntry(
+        field=(f"actuator_gear[{','.join(names)}]",),
+        mode="zero",
+        prior=entry.prior,
+        at_step=entry.at_step,
+        redraw=entry.redraw,
+    )
+    return FieldChange(declared.name, field, (Address("actuator_gear", rows, rows, names),))
+
+
+def acts_on_controls(space: Any, model: Any) -> bool:
+    """Whether dimension i of an environment's actions is the control of actuator i, as far as their ranges show."""
+    ranges = model.actuator_ctrlrange.astype(np.float32)
+    found = [getattr(space, end, np.zeros(0)) for end in ("low", "high")]
+    return all(
+        np.shape(end) == (model.nu,) and np.array_equal(np.where(model.actuator_ctrllimited, end, own), own)
+        for end, own in zip(found, ranges.T, strict=True)
+    )
