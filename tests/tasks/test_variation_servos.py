@@ -15,6 +15,7 @@ from metarl.tasks.check import check_distribution
 from metarl.tasks.check.servos import check_servos
 from metarl.tasks.mujoco import MujocoBatch
 from metarl.tasks.variation import Body, BodyEnv, GymVariation, MujocoVariation
+from metarl.tasks.variation.servos import strengths_of
 from metarl.tasks.variation.single import simulator_of
 from tests.tasks.varied import side_by_side
 
@@ -201,10 +202,77 @@ def test_motor_strength_of_a_servo_is_remarked_on(tmp_path: Path) -> None:
     strength = {"effect": "motor_strength", "prior": {"uniform": [0.5, 1.5]}}
     (said,) = remarks(poles(tmp_path, effects={"strength": strength}))
     assert said.startswith("effects.strength: motor_strength multiplies what a servo (servo) is told")
-    assert 'field: ["actuator_gainprm[servo]", "actuator_biasprm[servo]"]' in said
+    assert 'strength: {field: ["actuator_gainprm[servo]", "actuator_biasprm[servo]"], prior' in said
     assert remarks(poles(tmp_path, effects={"strength": {**strength, "dimensions": [1]}})) == []
 
 
 def test_nothing_is_remarked_where_a_dead_servo_is_without_torque(tmp_path: Path) -> None:
     assert remarks(poles(tmp_path, effects=DEAD)) == []
     assert remarks(GymVariation("Pendulum-v1", effects={"dead_motor": {"prior": {"choice": [-1, 0]}}})) == []
+
+
+MUSCLE = '<muscle name="servo" joint="hinge" gear="0.1" lengthrange="-0.4 0.4" ctrlrange="0 1" FORCE/>'
+STRENGTHS = {  # an actuator that pushes on the first pole, and which fields are its strength
+    "position": (
+        '<position name="servo" joint="hinge" kp="50" kv="2" ctrlrange="-1 1"/>',
+        ["actuator_gear[motor]", "actuator_gainprm[servo]", "actuator_biasprm[servo]"],
+    ),
+    "position of limited force": (
+        '<position name="servo" joint="hinge" kp="50" kv="2" forcerange="-3 3" ctrlrange="-1 1"/>',
+        [
+            "actuator_gear[motor]",
+            "actuator_gainprm[servo]",
+            "actuator_biasprm[servo]",
+            "actuator_forcerange[servo]",
+        ],
+    ),
+    "velocity": (
+        '<velocity name="servo" joint="hinge" kv="2" ctrlrange="-1 1"/>',
+        ["actuator_gear[motor]", "actuator_gainprm[servo]", "actuator_biasprm[servo]"],
+    ),
+    "motor": ('<motor name="servo" joint="hinge" gear="5" ctrlrange="-1 1"/>', ["actuator_gear[*]"]),
+    "muscle": (MUSCLE.replace("FORCE", 'force="40"'), ["actuator_gainprm[servo]", "actuator_biasprm[servo]"]),
+    "muscle by scale": (MUSCLE.replace("FORCE", 'scale="60"'), ["actuator_gainprm[servo]", "actuator_biasprm[servo]"]),
+}
+
+
+@pytest.mark.parametrize("kind", STRENGTHS)
+def test_the_strength_of_an_actuator_multiplies_its_torque_at_every_place_and_velocity(
+    kind: str, tmp_path: Path
+) -> None:
+    actuator, fields = STRENGTHS[kind]
+    base = mujoco.MjModel.from_xml_string(POLES.replace("ACTUATOR", actuator))
+    strength = strengths_of(base)[-1]
+    assert list(strength.fields) == fields
+    entry: dict[str, Any] = {"field": fields, "prior": {"uniform": [0.5, 1.5]}}
+    if strength.columns is not None:
+        entry["columns"] = list(strength.columns)
+    family = poles(tmp_path, actuator, vary={"strength": entry})
+    batch = family.make_batch([family.task(strength=1.0), family.task(strength=0.5)])
+    assert isinstance(batch, MujocoBatch)
+    for angle, velocity, control in ((0.3, 0.0, 0.4), (-0.1, 2.0, 1.0), (1.0, -1.0, 0.5)):
+        torques = []
+        for i in range(2):
+            model, data = batch.physics.simulation(i)
+            data.qpos[0], data.qvel[0], data.ctrl[0] = angle, velocity, control
+            data.act[:] = control
+            mujoco.mj_forward(model, data)
+            torques.append(float(data.qfrc_actuator[0]))
+        assert torques[0] != 0
+        assert torques[1] == pytest.approx(0.5 * torques[0], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("field", "is_remarked"), [("actuator_gear[*]", True), ("actuator_gear[motor]", False), ("body_mass[pole]", False)]
+)
+def test_a_varied_gear_of_a_servo_is_remarked_on(field: str, is_remarked: bool, tmp_path: Path) -> None:
+    said = remarks(poles(tmp_path, vary={"strength": {"field": field, "prior": {"uniform": [0.5, 1.5]}}}))
+    assert len(said) == is_remarked
+    if is_remarked:
+        assert said[0].startswith("vary.strength: the gear of a servo (servo) is the ratio between its target and")
+        assert 'strength: {field: ["actuator_gainprm[servo]", "actuator_biasprm[servo]"], prior: ...}' in said[0]
+
+
+def test_a_gear_of_0_is_a_failure_and_not_remarked_on(tmp_path: Path) -> None:
+    failed = {"field": "actuator_gear[*]", "mode": "zero", "prior": {"choice": [-1, 0, 1]}}
+    assert remarks(poles(tmp_path, vary={"failed_motor": failed})) == []

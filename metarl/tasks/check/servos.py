@@ -16,7 +16,7 @@ def check_servos(distribution: TaskDistribution) -> list[Remark]:
     robot = _Robot.of(distribution)
     if robot is None or not robot.servos:
         return []
-    return [*_dead_motors(robot), *_strengths(robot)]
+    return [*_dead_motors(robot), *_strengths(robot), *_gears(robot)]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class _Robot:
     model: Any
     acts_on_controls: bool
     servos: dict[int, str]  # the names of those actuators
+    module: Any  # metarl.tasks.variation.servos
 
     @staticmethod
     def of(family: Any) -> _Robot | None:
@@ -48,12 +49,21 @@ class _Robot:
             return None
         is_servo = servos.servos_of(model)
         found = {i: model.actuator(i).name or f"actuator{i}" for i in range(model.nu) if is_servo[i]}
-        return _Robot(family, model, acts, found)
+        return _Robot(family, model, acts, found, servos)
+
+    def force_of(self, rows: list[int]) -> str:
+        """The fields that scale the force of these servos, as YAML writes them."""
+        fields = self.module.strengths_of(self.model, rows)[0].fields
+        return f"[{', '.join(map(_quoted, fields))}]"
 
     def effects(self, kind: str) -> list[Any]:
         """The family's effects of this kind."""
         declared = getattr(getattr(self.family, "body", None), "declared", ())
         return [effect for effect in declared if effect.kind == kind]
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
 
 
 def _dead_motors(robot: _Robot) -> list[Remark]:
@@ -74,13 +84,28 @@ def _strengths(robot: _Robot) -> list[Remark]:
     found = []
     for effect in robot.effects("motor_strength") if robot.acts_on_controls else ():
         chosen = effect.entry.dimensions
-        names = [name for i, name in robot.servos.items() if chosen is None or i in chosen]
-        if names:
-            fields = ", ".join(f'"{field}[{",".join(names)}]"' for field in ("actuator_gainprm", "actuator_biasprm"))
+        servos = {i: name for i, name in robot.servos.items() if chosen is None or i in chosen}
+        if servos:
             text = (
-                f"effects.{effect.name}: motor_strength multiplies what a servo ({', '.join(names)}) is told, the "
-                "place or the velocity that it drives to, and not its force. For its force write under vary: "
-                f"{effect.name}: {{field: [{fields}], prior: ...}}"
+                f"effects.{effect.name}: motor_strength multiplies what a servo ({', '.join(servos.values())}) is "
+                "told, the place or the velocity that it drives to, and not its force. For its force write under vary: "
+                f"{effect.name}: {{field: {robot.force_of(list(servos))}, prior: ...}}"
+            )
+            found.append(Remark(text, True))
+    return found
+
+
+def _gears(robot: _Robot) -> list[Remark]:
+    """A gear of 0 is a servo without torque; any other one drives to another angle with another force."""
+    found = []
+    for change in getattr(robot.family, "changes", ()):
+        varied = {row for address in change.addresses if address.field == "actuator_gear" for row in address.rows}
+        servos = {i: name for i, name in robot.servos.items() if i in varied}
+        if servos and change.entry.mode != "zero":
+            text = (
+                f"vary.{change.name}: the gear of a servo ({', '.join(servos.values())}) is the ratio between its "
+                "target and the joint: where it is varied, the same action drives elsewhere. For its strength write "
+                f"{change.name}: {{field: {robot.force_of(list(servos))}, prior: ...}}, with the gear for motors alone"
             )
             found.append(Remark(text, True))
     return found

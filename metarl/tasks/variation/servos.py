@@ -4,11 +4,14 @@
     servo     force = gain ctrl + b0 + b1 length + b2 velocity    (gainprm[0], biasprm[0:3]; length = gear x angle)
 
 A `<position>` servo (b1 = -gain) drives to the angle ctrl / gear, a `<velocity>` servo (b2 = -gain) to the velocity.
-So effects of actions move a servo's target; of a dead one the gear must be 0.
+So effects of actions move a servo's target, and a gear other than the model's drives to other angles. A servo's
+strength is a factor of gain and biases, and of its force limit; a dead one has a gear of 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import mujoco
@@ -55,6 +58,39 @@ def dead_motor_change(declared: Declared, model: Any) -> FieldChange | None:
         redraw=entry.redraw,
     )
     return FieldChange(declared.name, field, (Address("actuator_gear", rows, rows, names),))
+
+
+@dataclass(frozen=True)
+class Strength:
+    """Fields, in the notation of `vary`, that multiply the force of some actuators. columns: None for all of theirs."""
+
+    name: str
+    fields: tuple[str, ...]
+    columns: tuple[int, ...] | None = None
+
+
+def strengths_of(model: Any, rows: Sequence[int] | None = None) -> list[Strength]:
+    """What to scale for the strength of these actuators (None: all).
+
+    The gear of motors; gain, biases and force limit of servos, whose gear is part of their calibration; peak force and
+    its scale of muscles.
+    """
+    chosen = list(range(model.nu)) if rows is None else list(rows)
+    is_muscle, is_servo = model.actuator_gaintype == mujoco.mjtGain.mjGAIN_MUSCLE, servos_of(model)
+    muscles = [i for i in chosen if is_muscle[i]]
+    servos = [i for i in chosen if is_servo[i] and not is_muscle[i]]
+    motors = [i for i in chosen if not is_servo[i] and not is_muscle[i]]
+    limited = [i for i in servos if model.actuator_forcelimited[i]]
+    parts = (("gear", motors), ("gainprm", servos), ("biasprm", servos), ("forcerange", limited))
+    fields = tuple(_field(f"actuator_{field}", of, model) for field, of in parts if of)
+    elastic = tuple(_field(f"actuator_{field}", muscles, model) for field in ("gainprm", "biasprm"))
+    found = [Strength("strength", fields)] if fields else []
+    return [*found, Strength("muscle_strength", elastic, (2, 3))] if muscles else found
+
+
+def _field(field: str, rows: Sequence[int], model: Any) -> str:
+    names = names_of(model, "actuator")
+    return f"{field}[{'*' if len(rows) == model.nu else ','.join(names[row] for row in rows)}]"
 
 
 def acts_on_controls(space: Any, model: Any) -> bool:
