@@ -276,3 +276,36 @@ def test_a_varied_gear_of_a_servo_is_remarked_on(field: str, is_remarked: bool, 
 def test_a_gear_of_0_is_a_failure_and_not_remarked_on(tmp_path: Path) -> None:
     failed = {"field": "actuator_gear[*]", "mode": "zero", "prior": {"choice": [-1, 0, 1]}}
     assert remarks(poles(tmp_path, vary={"failed_motor": failed})) == []
+
+
+RANGED = POLES.replace('range="-180 180"', "RANGE").replace(
+    "ACTUATOR", '<position name="servo" joint="hinge" CONTROL/>'
+)
+RANGES = {  # the joint's range, the servo; what is said
+    "degrees": ('range="-90 90"', 'kp="50" ctrlrange="-90 90"', "to -90 to 90 rad, and its range is -1.57 to 1.57 rad"),
+    "a gear that takes degrees": ('range="-90 90"', 'kp="50" gear="57.3" ctrlrange="-90 90"', ""),
+    "radians": ('range="-90 90"', 'kp="50" ctrlrange="-3 3"', ""),
+    "the joint's own": ('range="-90 90"', 'kp="50" inheritrange="1"', ""),
+    "turns": ("", 'kp="50" ctrlrange="-180 180"', "to -180 to 180 rad, 29 turns"),
+    "two turns": ("", 'kp="50" ctrlrange="-12 12"', ""),
+    "millimetres": (
+        'range="-0.1 0.1"',
+        'kp="50" ctrlrange="-100 100"',
+        "to -100 to 100 m, and its range is -0.1 to 0.1 m: metres are meant",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RANGES)
+def test_a_ctrlrange_far_beyond_the_range_of_its_joint_is_remarked_on(case: str, tmp_path: Path) -> None:
+    joint, control, message = RANGES[case]
+    text = RANGED.replace("RANGE", joint).replace("CONTROL", control)
+    if case == "millimetres":
+        text = text.replace('<joint name="hinge" type="hinge"', '<joint name="hinge" type="slide"')
+    (tmp_path / "poles.xml").write_text(text)
+    vary = {"mass": {"field": "body_mass[pole]", "prior": {"uniform": [0.5, 1.5]}}}
+    said = remarks(MujocoVariation(model=str(tmp_path / "poles.xml"), reward=still, vary=vary))
+    assert len(said) == bool(message)
+    if message:
+        assert said[0].startswith(f"the ctrlrange of servo drives joint hinge {message}")
+        assert 'inheritrange="1"' in said[0]

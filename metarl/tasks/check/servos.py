@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +11,16 @@ from metarl.tasks.check.remarks import Remark
 from metarl.tasks.check.rollouts import some_tasks
 from metarl.tasks.distribution import TaskDistribution
 
+_FAR = 5.0  # times the joint's range; degrees for radians are 57 times
+_MANY_TURNS = 10 * math.pi  # of a hinge without a range
+
 
 def check_servos(distribution: TaskDistribution) -> list[Remark]:
     """Effects and changes of a servo that do something else than their names say."""
     robot = _Robot.of(distribution)
     if robot is None or not robot.servos:
         return []
-    return [*_dead_motors(robot), *_strengths(robot), *_gears(robot)]
+    return [*_dead_motors(robot), *_strengths(robot), *_gears(robot), *_ranges(robot)]
 
 
 @dataclass(frozen=True)
@@ -108,4 +112,27 @@ def _gears(robot: _Robot) -> list[Remark]:
                 f"{change.name}: {{field: {robot.force_of(list(servos))}, prior: ...}}, with the gear for motors alone"
             )
             found.append(Remark(text, True))
+    return found
+
+
+def _ranges(robot: _Robot) -> list[Remark]:
+    """Targets far outside of what a joint can do: degrees for radians, millimetres for metres."""
+    model, found = robot.model, []
+    for i, (low, high) in robot.module.targets_of(model).items() if robot.acts_on_controls else ():
+        joint = model.actuator_trnid[i, 0]
+        is_hinge, (first, last) = robot.module.is_hinge(model, joint), model.jnt_range[joint]
+        unit, name = "rad" if is_hinge else "m", model.joint(joint).name or f"joint{joint}"
+        if model.jnt_limited[joint] and high - low > _FAR * (last - first):
+            reach = f"and its range is {first:.3g} to {last:.3g} {unit}"
+        elif is_hinge and not model.jnt_limited[joint] and max(-low, high) > _MANY_TURNS:
+            reach = f"{max(-low, high) / (2 * math.pi):.0f} turns"
+        else:
+            continue
+        hint = "ctrlrange is in radians also where a joint's range is in degrees" if is_hinge else "metres are meant"
+        text = (
+            f"the ctrlrange of {robot.servos[i]} drives joint {name} to {low:.4g} to {high:.4g} {unit}, {reach}: "
+            f"{hint}; "
+            'inheritrange="1" instead of ctrlrange takes the joint\'s range'
+        )
+        found.append(Remark(text, True))
     return found

@@ -21,8 +21,15 @@ from metarl.tasks.variation.body import Declared
 from metarl.tasks.variation.description import FieldEntry
 from metarl.tasks.variation.fields import Address, FieldChange, names_of
 
-_NO_GEAR = (mujoco.mjtTrn.mjTRN_BODY, mujoco.mjtTrn.mjTRN_SO3)  # transmissions that MuJoCo computes without the gear
-_SILENT = (mujoco.mjtBias.mjBIAS_NONE, mujoco.mjtBias.mjBIAS_MUSCLE)  # a muscle's bias is its passive elasticity
+_NO_GEAR = [  # transmissions that MuJoCo computes without the gear; SO3 is not in all releases
+    int(getattr(mujoco.mjtTrn, name)) for name in ("mjTRN_BODY", "mjTRN_SO3") if hasattr(mujoco.mjtTrn, name)
+]
+_OF_JOINTS = [int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT)]
+_SCALAR_JOINTS = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
+_SILENT = [
+    int(mujoco.mjtBias.mjBIAS_NONE),
+    int(mujoco.mjtBias.mjBIAS_MUSCLE),
+]  # a muscle's bias is its passive elasticity
 
 
 def servos_of(model: Any) -> np.ndarray:
@@ -91,6 +98,23 @@ def strengths_of(model: Any, rows: Sequence[int] | None = None) -> list[Strength
 def _field(field: str, rows: Sequence[int], model: Any) -> str:
     names = names_of(model, "actuator")
     return f"{field}[{'*' if len(rows) == model.nu else ','.join(names[row] for row in rows)}]"
+
+
+def targets_of(model: Any) -> dict[int, tuple[float, float]]:
+    """The joint positions, lowest and highest, that position servos of a hinge or a slide can be told, by actuator."""
+    found = {}
+    for i in np.flatnonzero(servos_of(model) & np.isin(model.actuator_trntype, _OF_JOINTS)).tolist():
+        gain, gear, stiffness = model.actuator_gainprm[i, 0], model.actuator_gear[i, 0], -model.actuator_biasprm[i, 1]
+        is_rate = model.actuator_dyntype[i] == mujoco.mjtDyn.mjDYN_INTEGRATOR  # its control is a velocity
+        is_scalar = model.jnt_type[model.actuator_trnid[i, 0]] in _SCALAR_JOINTS
+        if gear and stiffness and is_scalar and not is_rate and model.actuator_ctrllimited[i]:
+            ends = (model.actuator_ctrlrange[i] * gain + model.actuator_biasprm[i, 0]) / stiffness / gear
+            found[i] = (float(ends.min()), float(ends.max()))
+    return found
+
+
+def is_hinge(model: Any, joint: int) -> bool:
+    return bool(model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_HINGE)
 
 
 def acts_on_controls(space: Any, model: Any) -> bool:
