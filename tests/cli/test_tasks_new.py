@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
@@ -36,9 +38,13 @@ MODEL = """<mujoco><worldbody><body name="pole"><joint name="hinge" type="hinge"
 <actuator><motor joint="hinge" ctrlrange="-1 1"/></actuator></mujoco>"""
 
 
-@pytest.mark.parametrize("source", [None, "pole.xml", "Hopper-v5", "CartPole-v1"])
+SERVO = MODEL.replace("<motor ", '<position name="servo" kp="20" ')
+
+
+@pytest.mark.parametrize("source", [None, "pole.xml", "servo.xml", "Hopper-v5", "CartPole-v1"])
 def test_a_new_folder_passes_all_checks(source: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("pole.xml").write_text(MODEL)
+    Path("servo.xml").write_text(SERVO)
     made = command("tasks", "new", "my_robot", *([] if source is None else ["--from", source]))
     assert made.exit_code == 0, made.output
     assert "next: cd my_robot && metarl tasks check my_robot.yaml" in made.output
@@ -47,6 +53,26 @@ def test_a_new_folder_passes_all_checks(source: str | None, monkeypatch: pytest.
     monkeypatch.setattr(sys, "path", [os.getcwd(), *sys.path])
     checked = command("tasks", "check", "my_robot.yaml")
     assert checked.exit_code == 0, checked.output
+    assert "a servo" not in checked.output  # nothing to remark on
+
+
+def test_the_strength_of_a_servo_is_not_its_gear() -> None:
+    Path("servo.xml").write_text(SERVO)
+    Path("pole.xml").write_text(MODEL)
+    for name in ("servo", "pole"):
+        assert command("tasks", "new", f"my_{name}", "--from", f"{name}.xml").exit_code == 0
+    strength = 'strength: {field: ["actuator_gainprm[*]", "actuator_biasprm[*]"], prior: {uniform: [0.7, 1.3]}}'
+    assert strength in Path("my_servo/my_servo.yaml").read_text()
+    assert 'strength: {field: "actuator_gear[*]", prior' in Path("my_pole/my_pole.yaml").read_text()
+
+
+def test_full_control_of_a_strong_motor_costs_as_much_as_that_of_a_weak_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("pole.xml").write_text(MODEL.replace('ctrlrange="-1 1"', 'ctrlrange="-300 300"'))
+    assert command("tasks", "new", "strong", "--from", "pole.xml").exit_code == 0
+    monkeypatch.setattr(sys, "path", [str(Path("strong").resolve()), *sys.path])
+    state = SimpleNamespace(qvel=np.zeros((1, 1)), model=mujoco.MjModel.from_xml_path("pole.xml"))
+    reward = importlib.import_module("strong").reward(state, np.array([[300.0]]), state, {})
+    assert reward.tolist() == [-0.01]
 
 
 def test_a_new_folders_own_test_passes_and_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from metarl.tasks.check.effects import EFFECT_CHECKS
 from metarl.tasks.check.observations import check_observations, check_time_limits
 from metarl.tasks.check.quick import quick_check
 from metarl.tasks.check.remarks import Remark
+from metarl.tasks.check.servos import check_servos
 from metarl.tasks.check.variation import VARIATION_CHECKS
 from metarl.tasks.distribution import TaskDistribution
 
@@ -34,6 +35,7 @@ CHECKS: tuple[Check, ...] = (
     check_observations,
     check_time_limits,
     check_drawing,
+    check_servos,
     *VARIATION_CHECKS,
 )
 

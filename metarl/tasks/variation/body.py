@@ -79,6 +79,16 @@ class Body:
         """What tasks must say of it."""
         return tuple(parameter for declared in self.declared for parameter in declared.parameters)
 
+    @property
+    def schedules(self) -> list[Scheduled]:
+        """All that changes in mid-episode: of other parameters, and of the effects."""
+        own = [
+            scheduled
+            for declared in self.declared
+            for scheduled in scheduled_of(declared.entry, declared.parameters[0], declared.effect.neutral)
+        ]
+        return [*self.scheduled, *own]
+
     def with_scheduled(self, scheduled: Sequence[Scheduled]) -> Body:
         """The same body, beside which these parameters change."""
         return replace(self, scheduled=tuple(scheduled))
@@ -86,7 +96,7 @@ class Body:
     def change_step(self, task: Task) -> float | None:
         """The first step at which a value of `task` begins to hold that is not neutral; None where there is none."""
         steps = change_steps(task)
-        changing = [s for s in (*self.scheduled, *_schedules(self)) if s.name in steps]
+        changing = [s for s in self.schedules if s.name in steps]
         real = [steps[s.name] for s in changing if (np.asarray(task[s.name]) != s.neutral).any()]
         return min((step for step in real if step > 0), default=None)
 
@@ -139,7 +149,7 @@ class BodyState:
     """A running `Body` of n rows. `values`: all parameters as they are at the current step."""
 
     def __init__(self, body: Body, action_space: Any, num_observations: int, num_rows: int):
-        self._schedule = Schedule([*body.scheduled, *_schedules(body)])
+        self._schedule = Schedule(body.schedules)
         channels = {"action": _action_channel(action_space, num_rows)}
         channels["observation"] = Channel(np.ones(num_observations), np.zeros(num_observations), num_rows)
         self._is_discrete = isinstance(action_space, Discrete)
@@ -279,14 +289,6 @@ class _Step:
 
 def _no_dimension(side: Side, index: int, width: int) -> str:
     return f"there is no {side} dimension {index}; allowed: 0 to {width - 1}"
-
-
-def _schedules(body: Body) -> list[Scheduled]:
-    return [
-        scheduled
-        for declared in body.declared
-        for scheduled in scheduled_of(declared.entry, declared.parameters[0], declared.effect.neutral)
-    ]
 
 
 def _action_channel(space: Any, num_rows: int) -> Channel:

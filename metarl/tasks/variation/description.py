@@ -72,7 +72,8 @@ class EffectEntry(Entry):
 class GymEntry(Entry):
     """A parameter of any Gymnasium environment, and the way in which it gets there: exactly one of these.
 
-    argument: a keyword argument of the environment. attribute: an attribute of the unwrapped environment, or several.
+    argument: a keyword argument of the environment. attribute: an attribute of the unwrapped environment, or several,
+        by their paths: `gain`, `inner.gain`, one element of an array as `goal[2]`.
     option: a key of `reset(options=...)`. set_task: a key of what its method `set_task` is given.
     """
 

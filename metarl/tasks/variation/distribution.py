@@ -32,6 +32,7 @@ from metarl.tasks.variation.equations import FunctionEquations, equations_of, fu
 from metarl.tasks.variation.field_values import changed_fields, prepare, write_fields_of
 from metarl.tasks.variation.fields import FieldChange, change_of
 from metarl.tasks.variation.schedules import Schedule, Scheduled, scheduled_of
+from metarl.tasks.variation.servos import acts_on_controls, dead_motor_change
 from metarl.tasks.variation.single import VariedBatch, VariedEnv, simulator_of
 from metarl.tasks.variation.validity import require_physical, require_valid
 from metarl.tasks.variation.wrapper import BodyEnv
@@ -88,7 +89,7 @@ class MujocoVariation(MujocoTaskDistribution):
             if env is not None:
                 self.env_options["xml_file"] = str(self.xml)
         self._equations = self._find_equations(path, reset_noise, frame_skip)
-        self._model = self._base_model()
+        self._model, self.acts_on_controls = self._base_model()
         self.body = Body.of(effects or {})
         self._resolve(entries_of(vary, FieldEntry, "vary"))
         if not self.parameters:
@@ -112,10 +113,13 @@ class MujocoVariation(MujocoTaskDistribution):
             parameters += made
             scheduled += scheduled_of(entry, made[0], change.neutral)
         prepare(self._model, changes)
+        assert self.body is not None
+        if self.acts_on_controls:
+            dead = [dead_motor_change(declared, self._model) for declared in self.body.declared]
+            changes += [change for change in dead if change is not None]
         live = {address.field for change in changes if change.is_scheduled for address in change.addresses}
         self.changes = tuple(changes)
         self._live_changes = tuple(c for c in changes if any(address.field in live for address in c.addresses))
-        assert self.body is not None
         self.parameters = (*parameters, *self.body.parameters)
         self.body = self.body.with_scheduled(scheduled) if self.body.declared or scheduled else None
         require_within(self.parameters, self.horizon)
@@ -170,9 +174,10 @@ class MujocoVariation(MujocoTaskDistribution):
         """Whether tasks are simulated together, on batched equations."""
         return self._equations is not None
 
-    def _base_model(self) -> Any:
+    def _base_model(self) -> tuple[Any, bool]:
+        """The model as it is, and whether actions are the controls of its actuators."""
         if self._equations is not None:
-            return load_model(self)
+            return load_model(self), True
         env = self._gym_env()
         simulator = simulator_of(env)
         if simulator is None:
@@ -182,8 +187,9 @@ class MujocoVariation(MujocoTaskDistribution):
             )
         model = copy.copy(simulator[0])
         require_lasting_model(env, self.name)
+        is_control = acts_on_controls(env.action_space, model)
         env.close()
-        return model
+        return model, is_control
 
     def model(self) -> Any:
         """A copy of the base model."""
@@ -254,7 +260,7 @@ class MujocoVariation(MujocoTaskDistribution):
 
     def expected_fields(self, tasks: Sequence[Task]) -> dict[str, np.ndarray]:
         """The values [n, ...] that fields of the tasks' models must have at the start of an episode."""
-        schedule = Schedule([] if self.body is None else self.body.scheduled)
+        schedule = Schedule([] if self.body is None else self.body.schedules)
         schedule.set_tasks(tasks, params_of(tasks))
         return changed_fields(self.changes, self._model, len(tasks), schedule.values)
 

@@ -6,6 +6,8 @@
 
 An effect gets rows of actions or observations [m, W], its current value of each row ([m], or [m, k] for k dimensions),
 and random numbers of each row's own; what it remembers is kept per row and begins anew at a reset.
+
+Effects of actions change what a motor is told. What that means for servos, see `metarl.tasks.variation.servos`.
 """
 
 from __future__ import annotations
@@ -137,7 +139,7 @@ class DeadBand(Effect):
 
 
 class MotorStrength(Effect):
-    """The action times the value."""
+    """The action times the value: of a motor its torque, of a servo its target and not its force."""
 
     side, neutral, unit = "action", 1.0, "x"
 
@@ -179,7 +181,10 @@ class _Hold(Effect):
 
 
 class StuckMotor(_Hold):
-    """A motor stays at the action that it had when it got stuck: at the first one, where it is so from the start."""
+    """A motor stays at the action that it had when it got stuck: at the first one, where it is so from the start.
+
+    A motor goes on with that torque; a servo goes on to hold that target.
+    """
 
     side = "action"
 
@@ -191,7 +196,10 @@ class SensorFreeze(_Hold):
 
 
 class DeadMotor(Effect):
-    """The motor whose index is the value is at rest whatever its action; -1: none."""
+    """The motor whose index is the value is at rest whatever its action; -1: none.
+
+    At rest a servo drives to 0: `MujocoVariation` also sets its gear to 0, which leaves it without torque.
+    """
 
     side, neutral, low, is_index, has_one_value = "action", -1.0, -1.0, True, True
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping
-from functools import cache, reduce
+from functools import cache
 from typing import Any
 
 import gymnasium
@@ -17,6 +16,7 @@ from metarl.plugins import describe, load_target
 from metarl.tasks.distribution import Parameter, TaskDistribution, require_horizon
 from metarl.tasks.priors import Choice
 from metarl.tasks.task import Task, TaskParams, Value
+from metarl.tasks.variation.attributes import Attribute, require_apart
 from metarl.tasks.variation.body import Body
 from metarl.tasks.variation.description import GymEntry, entries_of, parameters_of, require_within
 from metarl.tasks.variation.dm_control import with_registration
@@ -61,6 +61,11 @@ class GymVariation(TaskDistribution):
             own = parameters_of(name, entry, f"parameters.{name}", None, "")
             made += own
             scheduled += scheduled_of(entry, own[0], float("nan"))
+        self._attributes = {
+            name: [Attribute.of(path, f"parameters.{name}.attribute") for path in entry.attribute or ()]
+            for name, entry in self._entries.items()
+        }
+        require_apart(self._attributes)
         self.parameters = (*made, *body.parameters)
         if not self.parameters:
             raise TaskError(f"{self.name}: nothing varies; name at least one entry of `parameters` or `effects`")
@@ -96,9 +101,10 @@ class GymVariation(TaskDistribution):
         if isinstance(env.action_space, MultiDiscrete):
             env = OneDiscrete(env)
         originals = {
-            (name, path): _get(env.unwrapped, path, f"parameters.{name}.attribute")
-            for name, entry in self._entries.items()
-            for path in entry.attribute or ()
+            (name, attribute): attribute.own_value(env.unwrapped)
+            for name, attributes in self._attributes.items()
+            if name in self._entries
+            for attribute in attributes
         }
         self._set_attributes(env, originals, values)
         given = {entry.set_task: values[name] for name, entry in self._entries.items() if entry.set_task is not None}
@@ -137,14 +143,17 @@ class GymVariation(TaskDistribution):
 
     @staticmethod
     def _set_attributes(
-        env: gymnasium.Env, originals: Mapping[tuple[str, str], Any], values: Mapping[str, Any]
+        env: gymnasium.Env, originals: Mapping[tuple[str, Attribute], Any], values: Mapping[str, Any]
     ) -> None:
         """Set what `values` name; NaN puts back the environment's own value."""
-        for (name, path), original in originals.items():
+        for (name, attribute), original in originals.items():
             if name in values:
                 value = values[name]
                 is_own = bool(np.isnan(value).all())
-                _set(env.unwrapped, path, original if is_own else value)
+                if is_own:
+                    attribute.put_back(env.unwrapped, original)
+                else:
+                    attribute.set(env.unwrapped, value)
 
 
 class WithOptions(gymnasium.Wrapper[Any, Any, Any, Any]):
@@ -243,28 +252,6 @@ def _value(row: np.ndarray) -> Value:
 def _is_whole(parameter: Parameter) -> bool:
     options = parameter.prior.options if isinstance(parameter.prior, Choice) else None
     return options is not None and all(np.ndim(v) == 0 and float(v).is_integer() for v in options)  # type: ignore[arg-type]
-
-
-def _get(env: Any, path: str, where: str) -> Any:
-    """The attribute at a dotted path; TaskError suggesting the nearest names."""
-    *parents, last = path.split(".")
-    try:
-        owner = reduce(getattr, parents, env)
-        return getattr(owner, last)
-    except AttributeError:
-        owner = env
-        for part in parents:
-            owner = getattr(owner, part, owner)
-        known = [n for n in dir(owner) if not n.startswith("_") and not inspect.ismethod(getattr(owner, n, None))]
-        hint = did_you_mean(last, known)
-        raise TaskError(
-            f"{where} = {path!r}: {type(env).__name__} has no such attribute; {hint}there are: {', '.join(known)}"
-        ) from None
-
-
-def _set(env: Any, path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    setattr(reduce(getattr, parents, env), last, value)
 
 
 def _set_task(env: Any, values: Mapping[str, Any]) -> None:

@@ -1,4 +1,11 @@
-"""Rewards that need no Python: `reward: {reach: {site: tip, target: target}}`, `reward: {forward: {body: torso}}`."""
+"""Rewards that need no Python: `reward: {reach: {site: tip, target: target}}`, `reward: {forward: {body: torso}}`.
+
+Both are per step, and both subtract `control_cost` times the effort, the sum over all actuators of
+
+    ((a - rest) / (the farthest that a can be from rest))^2            rest: 0, or the end of ctrlrange nearest to 0
+
+which is 0 at rest and 1 per actuator at full control, whatever unit its control has. a is what reached the actuator.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +19,51 @@ from metarl.errors import TaskError, did_you_mean
 from metarl.tasks.task import TaskParams
 
 
+def effort(action: np.ndarray, ctrlrange: np.ndarray) -> np.ndarray:
+    """[n] for actions [n, nu]: 0 at rest, 1 for each actuator at the end of its range [nu, 2] farthest from rest."""
+    low, high = ctrlrange.T
+    rest = np.clip(0.0, low, high)
+    return np.asarray(np.square((action - rest) / np.maximum(high - rest, rest - low)).sum(axis=1))
+
+
 class _Reward(BaseModel):
+    """control_cost: what full control of one actuator costs per step, in the reward's unit (0.01)."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     control_cost: float = 0.01
 
-    def _cost(self, action: np.ndarray) -> np.ndarray:
-        return np.asarray(self.control_cost * np.square(action).sum(axis=1))
+    def _cost(self, action: np.ndarray, model: Any) -> np.ndarray:
+        return np.asarray(self.control_cost * effort(action, model.actuator_ctrlrange))
 
 
 class Reach(_Reward):
-    """Minus the distance from one site to another [m], minus control_cost sum a^2."""
+    """Minus the distance from one site to another [m], minus control_cost x effort.
+
+    site, target: names of sites of the model. control_cost: metres per actuator at full control (0.01).
+    """
 
     site: str
     target: str
 
     def __call__(self, before: Any, action: np.ndarray, after: Any, task: TaskParams) -> np.ndarray:
         distance = np.linalg.norm(after.site(self.site) - after.site(self.target), axis=1)
-        return np.asarray(-distance - self._cost(action))
+        return np.asarray(-distance - self._cost(action, after.model))
 
 
 class Forward(_Reward):
-    """The distance that a body covers along x in a step [m], times `scale`, minus control_cost sum a^2."""
+    """The distance that a body covers along the world's x in a step [m], times `scale`, minus control_cost x effort.
+
+    body: name of a body of the model. scale: reward per metre (1); 1 / (timestep x frame_skip) makes it the velocity in
+    m/s. control_cost: reward per actuator at full control (0.01), not multiplied by `scale`.
+    """
 
     body: str
     scale: float = 1.0
 
     def __call__(self, before: Any, action: np.ndarray, after: Any, task: TaskParams) -> np.ndarray:
         covered = after.body(self.body)[:, 0] - before.body(self.body)[:, 0]
-        return np.asarray(self.scale * covered - self._cost(action))
+        return np.asarray(self.scale * covered - self._cost(action, after.model))
 
 
 REWARDS: dict[str, type[_Reward]] = {"reach": Reach, "forward": Forward}

@@ -16,6 +16,7 @@ from metarl.tasks.check.effects import effects_between
 from metarl.tasks.check.rollouts import SEED, rollout
 from metarl.tasks.model_file import no_model_file
 from metarl.tasks.variation.gym import GymVariation
+from metarl.tasks.variation.servos import strengths_of
 from metarl.tasks.variation.single import simulator_of
 from metarl.tasks.variation.skeleton_texts import ARM, README, REWARD, STILL, TEST, YAML
 
@@ -66,7 +67,7 @@ def _of_model(name: str, file: str, model: Any) -> dict[str, str]:
 
 def _vary(model: Any) -> list[str]:
     """Entries of `vary` that have an effect in any robot: mass of the heaviest body, damping where there is some, and
-    the strength of all motors."""
+    the strength of all motors, servos and muscles."""
     movable = [i for i in range(1, model.nbody) if model.body_weldid[i]]
     heaviest = max(movable, key=lambda i: float(model.body_mass[i]), default=0)
     entries = []
@@ -76,7 +77,11 @@ def _vary(model: Any) -> list[str]:
         entries.append(f'      mass: {{field: "body_mass[{body}]", prior: {{log_uniform: [0.5, 2.0]}}, {ood}}}')
     if model.dof_damping.any():
         entries.append('      damping: {field: "dof_damping[*]", prior: {log_uniform: [0.5, 2.0]}}')
-    entries.append('      strength: {field: "actuator_gear[*]", prior: {uniform: [0.7, 1.3]}}')
+    for strength in strengths_of(model):
+        quoted = ", ".join(f'"{field}"' for field in strength.fields)
+        field = quoted if len(strength.fields) == 1 else f"[{quoted}]"
+        columns = "" if strength.columns is None else f"columns: {list(strength.columns)}, "
+        entries.append(f"      {strength.name}: {{field: {field}, {columns}prior: {{uniform: [0.7, 1.3]}}}}")
     return entries
 
 

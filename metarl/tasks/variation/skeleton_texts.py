@@ -41,10 +41,13 @@ STILL = '''"""The reward of the robot. Replace it by what the robot is for."""
 
 import numpy as np
 
+from metarl.tasks.variation.rewards import effort
+
 
 def reward(before, action, after, task):
     """[n] for n robots: slow joints and small actions. Places [n, 3] are after.site("...") and after.body("...")."""
-    return -0.1 * np.square(after.qvel).sum(axis=1) - 0.01 * np.square(action).sum(axis=1)
+    cost = 0.01 * effort(action, after.model.actuator_ctrlrange)  # 0.01 per actuator at full control
+    return -0.1 * np.square(after.qvel).sum(axis=1) - cost
 '''
 
 YAML = """task_distribution:
