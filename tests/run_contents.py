@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from metarl.runs import checkpoint
-from metarl.runs.records import METRICS, read_records, without_timings
+from metarl.runs.records import METRICS, TIMINGS, read_records
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
 
 def records_of(run: Path) -> list[dict[str, Any]]:
     """The records, but for what a clock says."""
-    return [without_timings(record) for record in read_records(run / METRICS)]
+    records = read_records(run / METRICS)
+    return [{name: value for name, value in record.items() if name not in TIMINGS} for record in records]
 
 
 def left_by(run: Path, iteration: int) -> tuple[dict[str, bytes], dict[str, Any], list[dict[str, Any]]]:

@@ -80,11 +80,6 @@ def returns_of(record: Mapping[str, Any]) -> list[float]:
     return returns
 
 
-def without_timings(record: Mapping[str, Any]) -> Record:
-    """What of a record repeats exactly: all but what a clock says."""
-    return {name: value for name, value in record.items() if name not in TIMINGS}
-
-
 def _rounds(returns: Sequence[float]) -> Record:
     return {f"{_ROUND}{index}": float(value) for index, value in enumerate(returns)}
 

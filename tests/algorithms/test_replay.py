@@ -189,19 +189,6 @@ def test_an_empty_task_is_refused_by_name():
     sample(replay, [1, 1])  # that others are empty is no matter
 
 
-def test_a_cleared_task_is_empty_and_the_others_are_not():
-    replay = make_replay(capacity=3)
-    replay.add(1, make_round([1], [[2]], horizon=2), 0)
-    replay.add(2, make_round([2], [[2]], horizon=2), 0)
-    replay.clear(1)
-    assert replay.sizes.tolist() == [0, 0, 2, 0]
-    with pytest.raises(MetarlError, match="task 1"):
-        sample(replay, [2, 1])
-    assert stored(replay, 2) == [2001, 2002]
-    replay.add(1, make_round([3], [[2]], horizon=2), 0)
-    assert stored(replay, 1) == [3001, 3002]
-
-
 def test_samples_and_sizes_do_not_change_with_later_adds():
     replay = make_replay(capacity=2)
     replay.add(1, make_round([1], [[1]], horizon=2), 0)
@@ -383,7 +370,6 @@ def test_the_bytes_stated_are_the_bytes_allocated():
     tensors = [value for value in vars(replay).values() if isinstance(value, torch.Tensor)]
     assert replay.num_bytes == sum(tensor.untyped_storage().nbytes() for tensor in tensors)
     assert replay.num_bytes == 4 * 3 * 7 * (2 + 1 + 2 + 1 + 1) + 16 * 3
-    assert Replay.bytes_of(3, 7, 2, 1) == replay.num_bytes
 
 
 def test_adding_takes_no_more_memory():

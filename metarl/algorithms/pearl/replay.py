@@ -55,11 +55,6 @@ class Replay:
         self._stream_sizes = np.zeros((num_tasks, 1), np.int64)  # transitions stored of each stream [tasks, N]
         self._device_stream_sizes = torch.zeros(num_tasks, 1, dtype=torch.int64, device=device)
 
-    @staticmethod
-    def bytes_of(num_tasks: int, capacity: int, obs_dim: int, action_dim: int) -> int:
-        """What a replay of these sizes takes on the device before runs are sampled."""
-        return 4 * num_tasks * capacity * _row_width(obs_dim, action_dim) + 16 * num_tasks
-
     @property
     def num_bytes(self) -> int:
         """Memory taken on the device."""
@@ -101,11 +96,6 @@ class Replay:
         ring[rest], ring_streams[rest] = rows[before_end:], streams[before_end:]
         size = min(self._sizes[task] + len(rows), self.capacity)
         self._set_fill(task, size, (start + len(rows)) % self.capacity)
-
-    def clear(self, task: int) -> None:
-        """Forget the transitions of `task`."""
-        assert 0 <= task < self.num_tasks
-        self._set_fill(task, 0, 0)
 
     def sample(self, tasks: Int[Tensor, " K"], batch_size: int, generator: torch.Generator) -> Transitions:
         """`batch_size` transitions of each of `tasks`, uniform over what is stored of it, with replacement.
