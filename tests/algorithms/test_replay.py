@@ -227,8 +227,6 @@ def test_the_filled_tasks_are_those_that_can_be_sampled():
     replay = filled()
     assert replay.filled == [1, 2]
     sample(replay, replay.filled)
-    replay.clear(1)
-    assert replay.filled == [2]
 
 
 def runs(replay, tasks, length, number=500):
