@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from pearl_beliefs import Latents
 
-from metarl.evaluation.probe import Score, component_names, is_angle
+from metarl.evaluation.probe import Score, is_angle
 from metarl.report.style import BLUE, GREY, INK, SKY, dark_viridis, new_figure, save
 from metarl.tasks import LogUniform
 
@@ -71,7 +71,7 @@ def _panels(latents: Latents) -> tuple[list[tuple[str, np.ndarray, tuple[str, No
         values = np.array([task[parameter.name] for task in latents.beliefs.tasks], dtype=np.float64)
         values = values.reshape(len(latents.beliefs.tasks), -1).repeat(num_streams, axis=0)
         is_log = isinstance(parameter.prior, LogUniform)
-        for i, label in enumerate(component_names(parameter.name, values.shape[1])):
+        for i, label in enumerate(parameter.components):
             own = score.score if is_angle(parameter) else list(score.columns.values())[i]
             unit = f", {parameter.unit}" if parameter.unit else ""
             colours = colours_of(values[:, i], is_angle(parameter), is_log)

@@ -24,6 +24,14 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def home_directory() -> Path:
+    """The user's; ConfigError where there is none."""
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise ConfigError(f"HOME is not set, and user {os.getuid()} has no entry in /etc/passwd: set HOME") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step, on the disk when this returns."""
     _replace(path, text, path.with_name(f".{path.name}.tmp"))

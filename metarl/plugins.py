@@ -25,7 +25,7 @@ _PLATFORM = Path(__file__).resolve().parent
 _PATHS = sysconfig.get_paths()
 _STANDARD_LIBRARY = tuple(Path(_PATHS[key]).resolve() for key in ("stdlib", "platstdlib"))
 RENDERER_PACKAGES = "Debian and Ubuntu: libegl1 with libgl1-mesa-dri, or libosmesa6"
-_INSTALLED = ("site-packages", "dist-packages")
+INSTALLED = ("site-packages", "dist-packages")  # the folders of installed packages
 
 
 def available(group: str) -> dict[str, str]:
@@ -102,7 +102,7 @@ def user_frame(error: BaseException) -> tuple[str, int] | None:
         return error.filename, error.lineno
     frames = [(frame.filename, frame.lineno or 0) for frame in traceback.extract_tb(error.__traceback__)]
     frames = [frame for frame in frames if _is_file(frame[0]) and not _is_python_or_platform(frame[0])]
-    own = [frame for frame in frames if not any(part in _INSTALLED for part in Path(frame[0]).parts)]
+    own = [frame for frame in frames if not any(part in INSTALLED for part in Path(frame[0]).parts)]
     return own[-1] if own else frames[0] if frames else None
 
 
@@ -191,7 +191,7 @@ def _is_python_or_platform(filename: str) -> bool:
     path = Path(filename).resolve()
     if _PLATFORM in path.parents:
         return True
-    is_installed = any(part in _INSTALLED for part in path.parts)
+    is_installed = any(part in INSTALLED for part in path.parts)
     return not is_installed and any(folder in path.parents for folder in _STANDARD_LIBRARY)
 
 

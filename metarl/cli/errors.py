@@ -72,10 +72,10 @@ def _failure(message: str, code: int) -> typer.Exit:
 
 
 def _unexpected(error: Exception | SystemExit) -> typer.Exit:
-    from metarl.plugins import describe, user_frame
+    from metarl.plugins import INSTALLED, describe, user_frame
 
     frame = user_frame(error)
-    if frame and not {"site-packages", "dist-packages"} & set(Path(frame[0]).parts):
+    if frame and not {*INSTALLED} & set(Path(frame[0]).parts):
         return _failure(f"{describe(error)}. --traceback shows all of it", 1)
     say(traceback.format_exc().rstrip())
     say(

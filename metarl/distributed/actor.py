@@ -19,10 +19,10 @@ from ray import cloudpickle
 import metarl.errors
 from metarl.distributed.ledger import WorkerTracebackError
 from metarl.errors import EnvironmentFault, MetarlError, TrainingError
+from metarl.plugins import INSTALLED
 from metarl.rollout.types import TrialBatch, Unit, Weights
 from metarl.rollout.worker import UnitRunner
 
-_SITE_FOLDERS = ("site-packages", "dist-packages")
 # Set before numpy and torch are imported: one thread of each kind per worker.
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -111,5 +111,5 @@ def adopt_search_path(search_path: Sequence[str]) -> None:
     wanted = [entry for entry in search_path if os.path.exists(entry)]
     rest = [entry for entry in sys.path if os.path.abspath(entry) not in wanted]
     own = [entry for entry in rest if entry in site.getsitepackages()]
-    first = next((i for i, entry in enumerate(wanted) if Path(entry).name in _SITE_FOLDERS), len(wanted))
+    first = next((i for i, entry in enumerate(wanted) if Path(entry).name in INSTALLED), len(wanted))
     sys.path[:] = [*wanted[:first], *own, *wanted[first:], *(entry for entry in rest if entry not in own)]

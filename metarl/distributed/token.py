@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from metarl.errors import ConfigError
+from metarl.files import home_directory
 
 _log = logging.getLogger(__name__)
 
@@ -78,13 +79,6 @@ def ensure_token() -> None:
 
 def _default_file() -> Path:
     return home_directory() / ".ray" / "auth_token"
-
-
-def home_directory() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError as error:
-        raise ConfigError(f"HOME is not set, and user {os.getuid()} has no entry in /etc/passwd: set HOME") from error
 
 
 def _read(path: Path, source: str) -> Token | None:

@@ -24,7 +24,7 @@ from metarl.files import write_json
 from metarl.rollout.executor import Executor
 from metarl.rollout.types import TrialPlan, Weights
 from metarl.tasks import InDisc, Mixture, OnSphere, Parameter, Prior, Task, TaskDistribution, Uniform
-from metarl.tasks.revealed import is_log
+from metarl.tasks.priors import is_log
 from metarl.tasks.task import Value
 
 MOST_POINTS = 1000
@@ -142,12 +142,6 @@ def usual_axis(distribution: TaskDistribution, name: str, number: int) -> Axis |
     return Axis(name, tuple(_spread(low, high, number, is_log(parameter.prior))), parameter.unit, *bounds)
 
 
-def component_names(parameter: Parameter) -> tuple[str, ...]:
-    """`mass`, or `goal[0]`, `goal[1]` of a vector-valued parameter."""
-    value = parameter.prior.sample(np.random.Generator(np.random.Philox(0)))
-    return tuple(f"{parameter.name}[{i}]" for i in range(len(value))) if isinstance(value, tuple) else (parameter.name,)
-
-
 def bounds_of(prior: Prior, index: int | None = None) -> tuple[float, float] | None:
     """The lowest and the highest value of a prior, of one component where `index` is given; None where unknown."""
     if isinstance(prior, Uniform):
@@ -167,7 +161,7 @@ def bounds_of(prior: Prior, index: int | None = None) -> tuple[float, float] | N
 def _parameter(distribution: TaskDistribution, name: str, text: str) -> tuple[Parameter, int | None]:
     found = {parameter.name: parameter for parameter in distribution.parameters}
     component = _COMPONENT.fullmatch(name)
-    allowed = [one for parameter in distribution.parameters for one in component_names(parameter)]
+    allowed = [one for parameter in distribution.parameters for one in parameter.components]
     if name not in allowed:
         raise ConfigError(f"--vary {text}: {distribution.name} has no {name!r}; allowed: {', '.join(allowed)}")
     return (found[component["name"]], int(component["index"])) if component else (found[name], None)
@@ -256,7 +250,7 @@ def _held(distribution: TaskDistribution, varied: set[str], base: Task) -> dict[
     """The values of what no axis varies; of a vector-valued parameter whose other components vary, by component."""
     held: dict[str, Value] = {}
     for parameter in distribution.parameters:
-        value, names = base[parameter.name], component_names(parameter)
+        value, names = base[parameter.name], parameter.components
         if varied.isdisjoint(names):
             held[parameter.name] = value
         elif isinstance(value, tuple):

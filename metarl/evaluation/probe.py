@@ -43,18 +43,13 @@ class Columns:
 def columns_of(parameter: Parameter, tasks: Sequence[Task]) -> Columns:
     """An angle's cosines and sines, a log-uniform parameter's logarithms, else the values; one column per component."""
     values = np.array([task[parameter.name] for task in tasks], dtype=np.float64).reshape(len(tasks), -1)
-    names = component_names(parameter.name, values.shape[1])
+    names = parameter.components
     if is_angle(parameter):
         both = tuple(f"{f}({name})" for f in ("cos", "sin") for name in names)
         return Columns(both, "cos and sin", np.concatenate((np.cos(values), np.sin(values)), axis=1))
     if isinstance(parameter.prior, LogUniform):
         return Columns(tuple(f"log({name})" for name in names), "logarithm", np.log(values))
     return Columns(names, "value", values)
-
-
-def component_names(name: str, size: int) -> tuple[str, ...]:
-    """`goal[0]`, `goal[1]`; `angle` where there is one component."""
-    return (name,) if size == 1 else tuple(f"{name}[{i}]" for i in range(size))
 
 
 def is_angle(parameter: Parameter) -> bool:

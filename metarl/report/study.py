@@ -18,7 +18,7 @@ from metarl.config import to_yaml
 from metarl.errors import ConfigError, EnvironmentFault, MetarlError
 from metarl.evaluation.by_task import ByTask, Estimate
 from metarl.evaluation.evaluate import Evaluation, against_blank, evaluation_units
-from metarl.evaluation.grid import Grid, component_names, usual_axis
+from metarl.evaluation.grid import Grid, usual_axis
 from metarl.evaluation.probe import columns_of, least_squares
 from metarl.report import diagnostics
 from metarl.report.diagnostics import Finding
@@ -145,7 +145,7 @@ def _ablated(trained: TrainedRun, executor: Executor, context: Any) -> Evaluatio
 
 def _grids(trained: TrainedRun, executor: Executor, remarks: list[str]) -> tuple[tuple[Grid, ...], Grid | None]:
     """A line over each of the first parameters, a map over the first two that can be varied."""
-    names = [name for parameter in trained.distribution.parameters for name in component_names(parameter)]
+    names = [name for parameter in trained.distribution.parameters for name in parameter.components]
     if len(names) > MOST_LINES:
         remarks.append(f"Varied one by one are the first {MOST_LINES} of {len(names)} parameters.")
     lines = [_grid(trained, executor, [name], _LINE_POINTS, remarks) for name in names[:MOST_LINES]]

@@ -21,7 +21,7 @@ from pathlib import Path
 import fsspec
 
 from metarl.errors import ConfigError
-from metarl.files import locked, make_folder
+from metarl.files import home_directory, locked, make_folder
 from metarl.runs.storage_lock import LOCK_NAME, storage_lock
 
 _log = logging.getLogger(__name__)
@@ -145,7 +145,4 @@ class _Storage:
 def _cache() -> Path:
     if given := os.environ.get("XDG_CACHE_HOME"):
         return Path(given) / "metarl"
-    try:
-        return Path.home() / ".cache" / "metarl"
-    except RuntimeError as error:
-        raise ConfigError(f"HOME is not set, and user {os.getuid()} has no entry in /etc/passwd: set HOME") from error
+    return home_directory() / ".cache" / "metarl"

@@ -48,6 +48,12 @@ class Parameter:
             if prior is not None or prior is self.prior:
                 require_prior(prior, self.name)
 
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of its numbers: `mass`, or `goal[0]`, `goal[1]` of a vector-valued parameter."""
+        value = self.prior.sample(np.random.Generator(np.random.Philox(0)))
+        return tuple(f"{self.name}[{i}]" for i in range(len(value))) if isinstance(value, tuple) else (self.name,)
+
     def prior_of(self, split: Split) -> Prior:
         if split == "test":
             return self.test or self.prior

@@ -272,6 +272,11 @@ def ends_of(prior: Prior) -> tuple[np.ndarray, np.ndarray]:
     return table.min(axis=0), table.max(axis=0)
 
 
+def is_log(prior: Prior) -> bool:
+    """Whether its values are compared by their logarithms."""
+    return isinstance(prior, LogUniform) or (isinstance(prior, Mixture) and all(is_log(part) for part in prior.parts))
+
+
 def require_prior(prior: Any, name: str) -> None:
     """TaskError naming the parameter where `prior` is none, or offers values that no parameter may have."""
     if not isinstance(prior, Prior) or isinstance(prior, type):

@@ -33,7 +33,7 @@ from metarl.errors import TaskError
 from metarl.tasks.batch import TaskBatch
 from metarl.tasks.changes import AT_STEP
 from metarl.tasks.distribution import Anchors, TaskDistribution
-from metarl.tasks.priors import LogUniform, Mixture, Prior, ends_of
+from metarl.tasks.priors import Prior, ends_of, is_log
 from metarl.tasks.task import Split, Task, Value
 
 
@@ -245,7 +245,3 @@ class Scale:
             x, low, high = np.log(np.maximum(values, low / 1000)), np.log(low), np.log(high)
         width = high - low
         return (2 * x - low - high) / np.where(width > 0, width, 1.0) * (width > 0)
-
-
-def is_log(prior: Prior) -> bool:
-    return isinstance(prior, LogUniform) or (isinstance(prior, Mixture) and all(is_log(part) for part in prior.parts))

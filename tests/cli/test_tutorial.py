@@ -1,4 +1,4 @@
-"""Every file of docs/tutorial-robot.md is written and every command run, as they stand there."""
+"""Every file of docs/tutorials/robot-model.md is written and every command run, as they stand there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from metarl.cli.app import app
 
-TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial-robot.md"
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorials" / "robot-model.md"
 BLOCK = re.compile(r"(?:^`(?P<file>[\w.]+)`:\n\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

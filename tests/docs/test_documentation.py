@@ -182,6 +182,25 @@ def test_the_algorithm_of_the_tutorial_learns(examples: Path, monkeypatch: pytes
     assert "gain over its blank context" in metarl("evaluate", "run", "--local", "--tasks", "4")
 
 
+def commands(command: Any, words: str = "metarl") -> Iterator[tuple[str, Any]]:
+    """Every command below this one, by its words."""
+    for name, below in getattr(command, "commands", {}).items():
+        yield from commands(below, f"{words} {name}")
+    if not hasattr(command, "commands"):
+        yield words, command
+
+
+def test_every_command_and_long_option_is_in_the_reference() -> None:
+    usage = (DOCS / "command-line.md").read_text(encoding="utf-8").split("```")[1]
+    for words, command in commands(typer.main.get_command(app)):
+        *group, name = words.split()
+        line = re.search(rf"^{' '.join(group)} .*\b{name}\b.*(\n +.*)*", usage, re.M)
+        assert line, words
+        for parameter in command.params:
+            names = [o for o in (*parameter.opts, *parameter.secondary_opts) if o.startswith("--") and o != "--help"]
+            assert not names or any(option in line[0] for option in names), (words, names)
+
+
 def test_every_page_is_in_a_table_of_contents() -> None:
     listed = {
         name.strip()
