@@ -169,7 +169,8 @@ def rounds_of(settings: EvaluationSettings, default: int, what: str) -> int:
     if from_rounds is not None and settings.support_episodes not in (None, from_rounds):
         raise ConfigError(
             f"evaluation.rounds = {settings.rounds} and evaluation.support_episodes = {settings.support_episodes}: "
-            f"{what} adapts to one episode per round before the judged one; give one of the two"
+            f"{what} adapts to one episode per round before the judged one; give one of the two and set the other to "
+            "null, as in evaluation.support_episodes=null"
         )
     if settings.support_episodes is not None:
         return settings.support_episodes

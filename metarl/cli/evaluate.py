@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -119,6 +120,8 @@ def _refuse_contradictions(
     for option, value in given.items():
         if value is not None and (task or vary):
             raise ConfigError(f"{'--vary' if vary else '--task'} and {option} exclude each other")
+    if threshold is not None and not math.isfinite(threshold):
+        raise ConfigError(f"--threshold {threshold}: allowed is a finite return")
     if vary and task and len(task) > 1:
         raise ConfigError("--vary: --task says what the other parameters are held at, and may be given once")
 

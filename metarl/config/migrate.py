@@ -47,7 +47,7 @@ def moved_value(key: str, value: Any) -> str | None:
 
 def migrate(data: Settings) -> Settings:
     """Today's form of a stored configuration; one that has it already is returned as it is."""
-    data = _splits_of_then(data)
+    data = _episodes_judged(_splits_of_then(data))
     evaluation = data.get("evaluation", {})
     if not isinstance(evaluation, dict) or not isinstance(data.get("algorithm"), dict) or "deterministic" in evaluation:
         return data
@@ -67,6 +67,17 @@ def _splits_of_then(data: Settings) -> Settings:
         return data
     tasks = {**tasks, "hold_out_validation": False}
     return {**data, "task_distribution": tasks, "evaluation": {"split": "test", **evaluation}}
+
+
+def _episodes_judged(data: Settings) -> Settings:
+    """Earlier versions of MAML judged as many episodes as were adapted to where `evaluation.episodes` named fewer."""
+    algorithm, evaluation = data.get("algorithm"), data.get("evaluation")
+    if not isinstance(algorithm, dict) or not isinstance(evaluation, dict) or algorithm.get("name") != "maml":
+        return data
+    judged, adapted_to = evaluation.get("episodes"), evaluation.get("support_episodes") or algorithm.get("num_streams")
+    if not isinstance(judged, int) or not isinstance(adapted_to, int) or judged >= adapted_to:
+        return data
+    return {**data, "evaluation": {**evaluation, "episodes": adapted_to}}
 
 
 def _maml(old: Settings, evaluation: Settings) -> Settings:

@@ -82,7 +82,16 @@ def _improvement(one: Evaluation, other: Evaluation, seed: int) -> Estimate:
     repeats = last_repeats(one, other) if is_few else list(returns[:, None])
     wins = [improvement_by_task(scores[None, :, 0], scores[None, :, 1]) for scores in repeats]
     shares = np.array([of_task.mean() for of_task in wins])
+    if len(set(shares.tolist())) == 1 and shares[0] in (0.0, 1.0) and not one.is_whole:
+        return _always(bool(shares[0]), len(shares))
     return Estimate(float(mean(shares)), tasks_ci95(shares, wins, mean, one.is_whole, seed))
+
+
+def _always(is_win: bool, number: int) -> Estimate:
+    """What so many wins out of as many say, or as many losses: no resampling of them differs. The interval is that of
+    Clopper and Pearson (1934)."""
+    end = 0.025 ** (1 / number)
+    return Estimate(1.0, (end, 1.0)) if is_win else Estimate(0.0, (0.0, 1 - end))
 
 
 def _gap(ranked: Mapping[str, Evaluation], seed: int) -> Gap | None:

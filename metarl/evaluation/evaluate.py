@@ -9,6 +9,7 @@ Shape letters: R rounds, K drawn tasks, N streams, D distinct tasks (D < K where
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,20 +20,19 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from metarl.errors import ConfigError, MetarlError
-from metarl.evaluation.by_task import FEW_TASKS, ByTask, Estimate, tasks_ci95
+from metarl.evaluation.by_task import ByTask, Estimate, tasks_ci95
 from metarl.evaluation.change import ChangeScore, change_score
 from metarl.evaluation.measures import Measures, measure
+from metarl.evaluation.notes import ORACLE, is_whole_family, notes_of, width_notes
 from metarl.evaluation.statistics import Interval, cvar, iqm, mean
 from metarl.files import write_json
 from metarl.rollout import seeds
 from metarl.rollout.executor import Executor
-from metarl.rollout.types import Adapts, TrialPlan, Unit, Weights
+from metarl.rollout.types import Adapts, TrialBatch, TrialPlan, Unit, Weights
 from metarl.tasks import Anchors, Split, Task, TaskDistribution
 from metarl.tasks.task import Value
 
 TASKS_PER_UNIT = 10
-ORACLE = "The policy is told the task: an oracle, not adaptation."
-_NO_WIDTH = 1e-9  # of an interval, relative to its bounds: rounding
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,6 @@ def evaluate(
     trials = executor.collect(units, weights, iteration)
     assert [trial.tasks for trial in trials] == [unit.tasks for unit in units], "trials must come in unit order"
     tasks = tuple(task for unit in units for task in unit.tasks)
-    reported = [trial.success for trial in trials]
     summary = summarise(
         distribution,
         policy_plan,
@@ -207,7 +206,7 @@ def evaluate(
         env_steps=sum(trial.num_steps for trial in trials),
         seed=seed,
         iteration=iteration,
-        success=None if any(s is None for s in reported) else np.concatenate([s for s in reported if s is not None], 1),
+        success=_success(trials),
         was_trained_on=trained_on is not None,
         is_chosen=bool(chosen),
     )
@@ -215,6 +214,16 @@ def evaluate(
     anchors = _anchors_that_apply(distribution, policy_plan, split)
     measures = measure(trials, policy_plan, groups, anchors, threshold)
     return replace(summary, measures=measures, change=change_score(distribution, trials))
+
+
+def _success(trials: Sequence[TrialBatch]) -> Bool[np.ndarray, "R K N"] | None:
+    """Which episodes were a success; None where nothing is reported at all. Else silence is no success."""
+    reported = [trial.success for trial in trials]
+    if all(success is None for success in reported):
+        return None
+    return np.concatenate(
+        [np.zeros(t.returns.shape, bool) if s is None else s for s, t in zip(reported, trials, strict=True)], axis=1
+    )
 
 
 def evaluation_units(
@@ -231,7 +240,10 @@ def evaluation_units(
         raise ConfigError(f"tasks_per_unit must be at least 1, got {tasks_per_unit}")
     if tasks is None:
         tasks = distribution.sample(split, num_tasks, seeds.evaluation_tasks(seed))
-    groups = [tuple(tasks[i : i + tasks_per_unit]) for i in range(0, len(tasks), tasks_per_unit)]
+    starts = list(range(0, len(tasks), tasks_per_unit))
+    if plan.context == "shuffled" and len(starts) > 1 and len(tasks) - starts[-1] == 1:
+        del starts[-1]  # a task alone has none whose context it could be given
+    groups = [tuple(tasks[i:j]) for i, j in itertools.pairwise([*starts, len(tasks)])]
     return [Unit(i, group, plan, seeds.evaluation_unit(seed, split, i)) for i, group in enumerate(groups)]
 
 
@@ -253,7 +265,7 @@ def summarise(
 
     `was_trained_on`: the tasks are some that the weights were trained on. `is_chosen`: they were not drawn.
     """
-    is_whole = _is_whole_family(distribution, split, len(set(tasks)))
+    is_whole = is_whole_family(distribution, split, len(set(tasks)))
     groups = ByTask(tasks, is_whole, seed)
     distinct, rows = groups.distinct, groups.rows
     task_means, repeats = groups.means(returns), groups.repeats(returns)  # [R, D], D x [R, M]
@@ -267,7 +279,7 @@ def summarise(
     if plan.ends_alike:
         gaps = task_means[-1] - task_means[0]  # [D], each task with itself
         difference = Estimate(float(mean(gaps)), groups.interval(gaps, [scores[-1] - scores[0] for scores in repeats]))
-    notes = _notes(distribution, plan, split, len(distinct), len(tasks), was_trained_on, is_chosen)
+    notes = notes_of(distribution, plan, split, len(distinct), len(tasks), was_trained_on, is_chosen)
     intervals += [difference.ci95] if difference else []
     return Evaluation(
         distribution=distribution.name,
@@ -287,10 +299,10 @@ def summarise(
         iteration=iteration,
         env_steps=env_steps,
         splits_coincide=distribution.splits_coincide,
-        notes=(*notes, *_width_notes(intervals, repeats)),
+        notes=(*notes, *width_notes(intervals, repeats)),
         deterministic=plan.rounds[-1].deterministic,
         success_rates=None if success is None else tuple(groups.means(success).mean(axis=1).tolist()),
-        adapts=plan.adapts,
+        adapts="never" if plan.context == "blank" else plan.adapts,
         is_whole=is_whole,
     )
 
@@ -328,71 +340,3 @@ def last_repeats(*evaluations: Evaluation) -> list[Float[np.ndarray, "_ E"]]:
 def _anchors_that_apply(distribution: TaskDistribution, plan: TrialPlan, split: Split) -> Anchors:
     """The distribution's, or none where tasks or episodes are others than they are known for."""
     return distribution.anchors if split != "ood" and plan.horizon == distribution.horizon else Anchors()
-
-
-def _is_whole_family(distribution: TaskDistribution, split: Split, num_distinct: int) -> bool:
-    """Whether the tasks at hand are all the tasks there are."""
-    return split != "ood" and distribution.splits_coincide and num_distinct == distribution.num_tasks
-
-
-def _width_notes(intervals: Sequence[Interval], repeats: Sequence[np.ndarray]) -> tuple[str, ...]:
-    """Why an interval has no width, where one has none."""
-    if not any(high - low <= _NO_WIDTH * max(abs(low), abs(high)) for low, high in intervals):
-        return ()
-    if max(scores.shape[1] for scores in repeats) == 1:
-        each = "One episode per round" if len(repeats) == 1 else "One trial per task"
-        return (f"{each}: intervals have no width where the spread is unknown.",)
-    return ("Where an interval has no width all scores that it resamples are equal.",)
-
-
-def _notes(
-    distribution: TaskDistribution,
-    plan: TrialPlan,
-    split: Split,
-    num_distinct: int,
-    num_drawn: int,
-    was_trained_on: bool,
-    is_chosen: bool,
-) -> tuple[str, ...]:
-    """What a reader must know to read the numbers right, in plain sentences."""
-    notes = []
-    if distribution.reveals_task:
-        notes.append(ORACLE)
-    if distribution.splits_coincide and split != "ood":
-        count = "two" if distribution.num_tasks == 2 else str(distribution.num_tasks)
-        which = "Train, validation and test" if split == "validation" else "Train and test"
-        notes.append(
-            f"{which} tasks coincide: {count}-task family, shows adaptation but no generalisation to new tasks."
-        )
-    elif distribution.validation_coincides and split == "validation":
-        notes.append("Train and validation tasks coincide: the training range is finite.")
-    elif is_chosen:
-        notes.append("The tasks were chosen, not drawn: they may be among those that the run trained on.")
-    elif was_trained_on:
-        notes.append("Evaluated on tasks that the run trained on: shows no generalisation to new tasks.")
-    elif split == "train":
-        notes.append("Tasks drawn anew from the training split: not those that a run trained on.")
-    if num_distinct < num_drawn:
-        notes.append(f"{num_drawn} trials on {num_distinct} distinct tasks: each distinct task weighs the same.")
-    if _is_whole_family(distribution, split, num_distinct):
-        notes.append("All tasks of the family are here: intervals resample the trials or episodes of each.")
-    elif num_distinct == 1:
-        notes.append("One task: the intervals hold the noise of its episodes alone and say nothing of other tasks.")
-    elif num_distinct <= FEW_TASKS:
-        notes.append("Few tasks: intervals resample the tasks and, within each, its trials or episodes.")
-    anchors = distribution.anchors
-    if any(value is not None for value in (anchors.nothing, anchors.task_blind, anchors.expert)):
-        if split == "ood":
-            notes.append("The reference returns belong to the training range: no normalised score outside it.")
-        if plan.horizon != distribution.horizon:
-            notes.append(
-                f"Episodes end after {plan.horizon} steps but the reference returns are for {distribution.horizon}: "
-                "no normalised score."
-            )
-    if len(plan.rounds) == 1:
-        notes.append("One round: there is no adaptation between rounds to measure.")
-    elif not plan.ends_alike:
-        how = {True: "mean", False: "sampled"}
-        first, last = (how[plan.rounds[i].deterministic] for i in (0, -1))
-        notes.append(f"The first round takes {first} actions, the last {last} ones: their difference is no gain.")
-    return tuple(notes)

@@ -19,6 +19,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 import metarl
 from metarl.agent.agent import Agent
 from metarl.agent.interface import Interface
+from metarl.agent.loading import deployment_plan
 from metarl.agent.rounds import episodes_until_adaptation
 from metarl.algorithms.base import EvaluationSettings
 from metarl.algorithms.registry import build_algorithm, load_algorithm, resolve_preset
@@ -218,7 +219,7 @@ class Replaying:
 def test_a_round_of_several_streams_is_as_many_episodes_in_a_row() -> None:
     """MAML adapts to four streams at once; a robot that saw and did the same in four episodes adapts alike."""
     algorithm = algorithm_of("promp")
-    plan = algorithm.evaluation_plan(3, EvaluationSettings(1))
+    plan = deployment_plan(algorithm, 3, EvaluationSettings(1))
     assert plan.num_streams == 4
     (task,) = POINT_GOAL.sample("test", 1, 0)
     theirs = rollout(algorithm, POINT_GOAL, (task,), plan, (5,))
@@ -321,7 +322,7 @@ def test_after_a_thousand_episodes_it_still_acts_as_a_rollout_of_a_thousand_roun
 @pytest.mark.parametrize("name", LONG_TASKS)
 def test_a_thousand_episodes_on_one_task_take_no_more_memory_than_a_hundred(name: str) -> None:
     algorithm = algorithm_of(name)
-    plan = algorithm.evaluation_plan(3, EvaluationSettings(1))
+    plan = deployment_plan(algorithm, 3, EvaluationSettings(1))
     agent = agent_for(algorithm, POINT_GOAL, replace(plan, rounds=plan.rounds[:1]), None)  # adapts for ever
     agent.begin_task()
     held = []

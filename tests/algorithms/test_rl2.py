@@ -341,6 +341,18 @@ def test_blank_and_shuffled_contexts_change_what_the_policy_does():
 
 
 @pytest.mark.parametrize("core", CORES)
+def test_with_a_blank_context_the_first_action_is_that_of_the_policy_and_later_ones_know_of_no_step(core):
+    rl2, rng = learner(core=CORES[core]), np.random.default_rng(0)
+    observations = np.ones((2, 1, 2), np.float32)
+    own, blank = (rl2.policy.begin_trial(rl2.weights(), 2, 1, rng, context_of) for context_of in (None, np.full(2, -1)))
+    first, state, _ = rl2.policy.act(own, observations, rng, True)
+    found, blank, _ = rl2.policy.act(blank, observations, rng, True)
+    np.testing.assert_array_equal(found, first)
+    np.testing.assert_array_equal(rl2.policy.act(blank, observations, rng, True)[0], first)
+    assert np.abs(rl2.policy.act(state, observations, rng, True)[0] - first).max() > 1e-6
+
+
+@pytest.mark.parametrize("core", CORES)
 def test_with_a_shuffled_context_a_task_reads_the_memory_of_the_one_it_is_given(core):
     """Both tasks see the same observation, and the memory is one value per task, of another action before."""
     rl2, rng = learner(core=CORES[core]), np.random.default_rng(0)
@@ -385,6 +397,8 @@ def test_training_knows_no_context_but_a_tasks_own():
         ({"memory": "none", "episode_credit": "horizon"}, "does not apply to memory none"),
         ({"episode_credit": "none", "episode_gamma": 0.5}, "does not apply to episode_credit none"),
         ({"memory": "none", "episode_gamma": 0.5}, "nor to memory none"),
+        ({"episodes_per_trial": 1, "episode_gamma": 0.5}, "do not apply to episodes_per_trial 1"),
+        ({"episodes_per_trial": 1, "episode_credit": "elapsed"}, "do not apply to episodes_per_trial 1"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(options, message):

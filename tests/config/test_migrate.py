@@ -120,6 +120,13 @@ def test_a_recurrent_encoder_has_no_sampling_and_no_contrast_where_it_weighed_no
     assert new["evaluation"]["support_episodes"] == 2, "the default of that version"
 
 
+@pytest.mark.parametrize(("support", "judged"), [(None, 6), (4, 4), (2, 3)])
+def test_maml_judges_what_it_judged(support: int | None, judged: int) -> None:
+    """Of 3 judged episodes and more that were adapted to, all of the latter were judged."""
+    old = {"algorithm": {"name": "maml", "num_streams": 6}, "evaluation": {"episodes": 3, "support_episodes": support}}
+    assert migrate(old)["evaluation"]["episodes"] == judged
+
+
 def test_a_configuration_of_today_is_left_as_it_is() -> None:
     today = scalars.parse(to_yaml(load_config("sparse_point_pearl")))
     assert migrate(today) is today

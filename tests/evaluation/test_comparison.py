@@ -10,7 +10,8 @@ import pytest
 
 from metarl.evaluation.by_task import Estimate
 from metarl.evaluation.comparison import compare
-from metarl.evaluation.evaluate import ORACLE, Evaluation, RoundScore, TaskScore, last_repeats, paired, summarise
+from metarl.evaluation.evaluate import Evaluation, RoundScore, TaskScore, last_repeats, paired, summarise
+from metarl.evaluation.notes import ORACLE
 from metarl.report.page.compare import gap_lines
 from metarl.rollout.types import Adapts, RoundPlan, TrialPlan
 from metarl.tasks import load_distribution
@@ -75,6 +76,15 @@ def test_the_interval_of_the_share_covers() -> None:
         low, high = found.gap.recovered["a"].ci95
         covered += low <= 0.6 <= high
     assert 0.89 <= covered / 200 <= 0.99
+
+
+@pytest.mark.parametrize(("number", "end"), [(6, 0.541), (16, 0.794)])
+def test_winning_on_every_task_is_no_certainty(number: int, end: float) -> None:
+    """The exact bounds of Clopper and Pearson: 0.025^(1/6) = 0.541. Resampled wins are all wins."""
+    returns = np.arange(float(number))
+    (pair,) = compare({"better": evaluation(returns + 1), "worse": evaluation(returns)}, seed=0).pairs
+    assert pair.improvement.mean == 1.0
+    assert pair.improvement.ci95 == (pytest.approx(end, abs=1e-3), 1.0)
 
 
 def test_an_oracle_that_is_not_better_leaves_no_gap_to_recover() -> None:

@@ -262,6 +262,38 @@ def test_the_success_rate_is_the_share_of_episodes_with_a_successful_step_each_t
     assert result.rounds == run(noise=0.2).rounds  # it changes nothing else
 
 
+class Boastful(NearEnv):
+    """Reports success where there is one, and nothing else."""
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        *answer, info = super().step(action)
+        return *answer, info if info["success"] else {}  # type: ignore[return-value]
+
+
+class GuessBoastful(Guess):
+    def make(self, task: Task) -> Boastful:
+        return Boastful(number(task["goal"]))
+
+
+@pytest.mark.parametrize("tasks_per_unit", [1, 5])
+def test_units_in_which_nothing_is_reported_count_as_failures_where_others_report(tasks_per_unit: int) -> None:
+    executor = LocalExecutor(GuessBoastful(), GuessPolicy())
+    asked = {"split": "test", "num_tasks": 12, "seed": 3, "tasks_per_unit": tasks_per_unit}
+    result = evaluate(executor, GuessBoastful(), PLAN, weights(noise=0.2), **asked)  # type: ignore[arg-type]
+    usual = evaluate(LocalExecutor(GuessNear(), GuessPolicy()), GuessNear(), PLAN, weights(noise=0.2), **asked)  # type: ignore[arg-type]
+    assert result.success_rates == usual.success_rates
+    assert 0 < usual.success_rates[0] < 1  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("num_tasks", "sizes"), [(10, [5, 5]), (11, [5, 6]), (12, [5, 5, 2]), (1, [1])])
+def test_no_task_is_left_alone_in_a_unit_where_contexts_are_shuffled(num_tasks: int, sizes: list[int]) -> None:
+    plan = replace(PLAN, context="shuffled")
+    units = evaluation_units(Guess(), plan, "test", num_tasks, 0, 5)
+    assert [len(unit.tasks) for unit in units] == sizes
+    own = evaluation_units(Guess(), PLAN, "test", num_tasks, 0, 5)
+    assert [t for unit in units for t in unit.tasks] == [t for unit in own for t in unit.tasks]
+
+
 def test_tasks_that_report_no_success_have_no_rate(run: Run) -> None:
     assert run().success_rates is None
 

@@ -11,6 +11,7 @@ import torch
 
 from metarl.algorithms.base import Algorithm, AlgorithmPlugin, EvaluationSettings
 from metarl.algorithms.registry import build_algorithm, load_algorithm
+from metarl.errors import ConfigError
 from metarl.rollout.local import LocalExecutor
 from metarl.rollout.spaces import Spaces
 from metarl.rollout.types import RoundPlan, TrialPlan, Unit
@@ -64,6 +65,15 @@ def test_every_support_round_of_an_evaluation_is_adapted_to_before_the_judged_on
         assert believed_episodes(plan) == sum(
             plan.num_streams if r.support_streams is None else r.support_streams for r in plan.rounds[:-1]
         )
+
+
+def test_maml_judges_no_fewer_episodes_than_it_adapts_to_and_says_so():
+    """It once judged more than were asked for, without a word."""
+    assert plan_of("maml", episodes=2, support_episodes=2).num_streams == 2
+    assert plan_of("maml", episodes=5).num_streams == 5
+    assert plan_of("maml", episodes=1, rounds=1).num_streams == 1
+    with pytest.raises(ConfigError, match=r"evaluation.episodes = 2: .* allowed: 3 or more, .*support_episodes = 2"):
+        plan_of("maml", episodes=2)
 
 
 @EACH

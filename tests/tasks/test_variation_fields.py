@@ -162,6 +162,53 @@ def test_values_never_compound_over_resets_tasks_and_changes_in_mid_episode(back
     np.testing.assert_allclose(batch.physics.field("body_inertia")[:, 1, 0], family.model().body_inertia[1, 0] * torso)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("vary", "before", "after"),
+    [
+        (
+            {
+                "gain": {"field": "actuator_gainprm[elbow]", **TEN},
+                "damping": {"field": "actuator_biasprm[elbow]", "columns": [2], **TEN, "at_step": 2},
+            },
+            [40.0, -40.0, -1.0],
+            [40.0, -40.0, -3.0],
+        ),
+        (
+            {
+                "gain": {"field": "actuator_gainprm[elbow]", **TEN, "at_step": 2},
+                "damping": {"field": "actuator_biasprm[elbow]", "columns": [1], **TEN},
+            },
+            [20.0, -60.0, -1.0],
+            [40.0, -60.0, -1.0],
+        ),
+        (
+            {
+                "gain": {"field": "actuator_gainprm[elbow]", **TEN, "at_step": 2},
+                "damping": {"field": "actuator_biasprm[elbow]", "columns": [2], **TEN},
+            },
+            [20.0, -20.0, -3.0],
+            [40.0, -40.0, -3.0],
+        ),
+    ],
+    ids=["damping changes later", "gain changes later, stiffness of its own", "gain changes later"],
+)
+def test_a_change_in_mid_episode_keeps_what_other_entries_make_of_the_servo(
+    tmp_path: Path, backend: str, vary: dict[str, Any], before: list[float], after: list[float]
+) -> None:
+    family = arm(tmp_path, vary, backend=backend, horizon=5)
+    steps = {f"{name}.at_step": 2.0 for name, entry in vary.items() if "at_step" in entry}
+    batch: Any = family.make_batch([family.task(gain=2.0, damping=3.0, **steps)])
+    batch.reset(seed=0)
+    found = []
+    for _ in range(4):
+        gain, bias = (batch.physics.field(f"actuator_{name}prm")[0, 1] for name in ("gain", "bias"))
+        found.append([gain[0], *bias[1:3]])
+        batch.step(np.zeros((1, 2), np.float32))
+    assert found[0] == before
+    assert found[3] == after
+
+
 def test_several_fields_can_follow_one_parameter(model: Any, tmp_path: Path) -> None:
     vary = {"length": {"field": ["body_pos[fore]", "body_ipos[upper]"], "prior": {"uniform": [0.8, 1.2]}}}
     family = arm(tmp_path, vary)

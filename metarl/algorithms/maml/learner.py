@@ -25,6 +25,7 @@ Letters: K task, N stream, T time, B = N T samples, O observation, A action; the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -102,9 +103,20 @@ class MAML:
                 f"evaluation.rounds = 1 and evaluation.support_episodes = {adapted_to}: one round alone is judged and "
                 "leaves none to adapt to; allowed: rounds of 2 or more, or no support_episodes"
             )
+        if steps and settings.episodes is not None and settings.episodes < adapted_to:
+            raise ConfigError(
+                f"evaluation.episodes = {settings.episodes}: MAML judges no fewer episodes than it adapts to; "
+                f"allowed: {adapted_to} or more, or adapt to fewer: evaluation.support_episodes = {settings.episodes}"
+            )
         support = RoundPlan("support", support_streams=adapted_to)
         query = RoundPlan("query", adapt=False, deterministic=settings.deterministic)
-        return TrialPlan(max(streams, adapted_to), horizon, (*[support] * steps, query), settings.context)
+        num_streams = max(streams, adapted_to) if steps else streams
+        return TrialPlan(num_streams, horizon, (*[support] * steps, query), settings.context)
+
+    def deployment_plan(self, horizon: int, settings: EvaluationSettings) -> TrialPlan:
+        """As an evaluation's, in just as many episodes as are adapted to."""
+        plan = self.evaluation_plan(horizon, replace(settings, episodes=None))
+        return replace(plan, num_streams=plan.rounds[0].support_streams or 1)
 
     def weights(self) -> dict[str, np.ndarray]:
         return to_host(self._weights)

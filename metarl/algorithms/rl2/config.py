@@ -108,6 +108,11 @@ class RL2Config(AlgorithmConfig):
                 f"episode_credit ({self.episode_credit}) does not apply to memory none: nothing is carried from one "
                 "episode to the next; set none or leave it out"
             )
+        if self.episodes_per_trial == 1 and (self.episode_gamma != 1 or self.episode_credit not in (None, "none")):
+            raise ValueError(
+                f"episode_credit ({self.episode_credit}) and episode_gamma ({self.episode_gamma}) do not apply to "
+                "episodes_per_trial 1: no episode comes later; leave them out"
+            )
         if self.episode_gamma != 1 and self.credit_across == "none":
             raise ValueError(
                 f"episode_gamma ({self.episode_gamma}) does not apply to episode_credit none, nor to memory none; they "

@@ -108,7 +108,7 @@ class RL2Policy:
             shape=(num_tasks, num_streams),
             memory=net.core.initial(B),
             previous=np.zeros((B, net.action_dim + 1), np.float32),
-            boundary=_boundary(net, B),
+            boundary=self._boundary(B),
             running=np.ones(B, bool),
             context_of=context_of,
         )
@@ -177,7 +177,12 @@ class RL2Policy:
             )
         if adapt and self.fine_tuning:
             state = self._fine_tune(self.fine_tuning, state, episodes, derived["last_value"])
-        return replace(state, boundary=_boundary(state.net, B), running=everyone), derived
+        return replace(state, boundary=self._boundary(B), running=everyone), derived
+
+    def _boundary(self, rows: int) -> np.ndarray:
+        """The boundary flag of an episode's first observation, [rows, 1]: what was trained without memory sees none. A
+        blank context changes nothing of it, so that the first action of all is the same."""
+        return np.full((rows, 1), float(self.adapts_within_episodes), np.float32)
 
     @property
     def adapts_within_episodes(self) -> bool:
@@ -235,8 +240,3 @@ class RL2Policy:
 def net_of(weights: Weights) -> dict[str, np.ndarray]:
     """The net's parameters among the weights, by the net's own names."""
     return {n.removeprefix(NET_PREFIX): value for n, value in weights.items() if n.startswith(NET_PREFIX)}
-
-
-def _boundary(net: RecurrentPolicy, rows: int) -> np.ndarray:
-    """The boundary flag of an episode's first observation, [rows, 1]; a net without memory sees none."""
-    return np.full((rows, 1), 0.0 if isinstance(net.core, Memoryless) else 1.0, np.float32)

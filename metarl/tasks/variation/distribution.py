@@ -29,7 +29,7 @@ from metarl.tasks.variation.body import Body
 from metarl.tasks.variation.description import FieldEntry, entries_of, parameters_of, require_within
 from metarl.tasks.variation.dm_control import require_lasting_model, with_registration
 from metarl.tasks.variation.equations import FunctionEquations, equations_of, function_of, registered_equations
-from metarl.tasks.variation.field_values import changed_fields, prepare, write_fields_of
+from metarl.tasks.variation.field_values import changed_fields, changed_live, prepare, write_fields_of
 from metarl.tasks.variation.fields import FieldChange, change_of
 from metarl.tasks.variation.schedules import Schedule, Scheduled, scheduled_of
 from metarl.tasks.variation.servos import acts_on_controls, dead_motor_change
@@ -117,9 +117,7 @@ class MujocoVariation(MujocoTaskDistribution):
         if self.acts_on_controls:
             dead = [dead_motor_change(declared, self._model) for declared in self.body.declared]
             changes += [change for change in dead if change is not None]
-        live = {address.field for change in changes if change.is_scheduled for address in change.addresses}
-        self.changes = tuple(changes)
-        self._live_changes = tuple(c for c in changes if any(address.field in live for address in c.addresses))
+        self.changes, self._live_changes = tuple(changes), changed_live(changes)
         self.parameters = (*parameters, *self.body.parameters)
         self.body = self.body.with_scheduled(scheduled) if self.body.declared or scheduled else None
         require_within(self.parameters, self.horizon)
@@ -239,7 +237,8 @@ class MujocoVariation(MujocoTaskDistribution):
 
     def edit_live(self, physics: Any, params: TaskParams) -> None:
         """The same for the fields that change in mid-episode, and what else concerns these."""
-        write_fields_of(physics, changed_fields(self._live_changes, self._model, physics.num_sims, params))
+        live = changed_fields(self._live_changes, self._model, physics.num_sims, params, among=self.changes)
+        write_fields_of(physics, live)
 
     # --- what checks ask -------------------------------------------------------------------------
 

@@ -50,6 +50,30 @@ def prepare(model: Any, changes: Sequence[FieldChange]) -> None:
                 model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_MIDPHASE)
 
 
+_FOLLOW = {  # what else is written with a field
+    "body_mass": ("body_inertia",),
+    "payload": ("body_mass", "body_ipos", "body_inertia", "body_iquat"),
+    "actuator_gainprm": ("actuator_biasprm",),
+}
+
+
+def changed_live(changes: Sequence[FieldChange]) -> tuple[FieldChange, ...]:
+    """The changes that are made anew in mid-episode: those with a schedule, and all that write a field which another
+    one of them writes, for such a field is computed whole."""
+    live = [change for change in changes if change.is_scheduled]
+    while True:
+        fields = {field for change in live for field in _written_by(change)}
+        wider = [change for change in changes if fields & _written_by(change)]
+        if len(wider) == len(live):
+            return tuple(wider)
+        live = wider
+
+
+def _written_by(change: FieldChange) -> set[str]:
+    names = {address.field for address in change.addresses}
+    return names.union(*(_FOLLOW.get(name, ()) for name in names))
+
+
 def _named(changes: Sequence[FieldChange]) -> set[tuple[str, int, int]]:
     """Field, row and column of all inertias and actuators' biases that entries name themselves."""
     widths = {"body_inertia": 3, "actuator_biasprm": mujoco.mjNBIAS}
@@ -63,10 +87,17 @@ def _named(changes: Sequence[FieldChange]) -> set[tuple[str, int, int]]:
 
 
 def changed_fields(
-    changes: Sequence[FieldChange], model: Any, n: int, values: Mapping[str, np.ndarray]
+    changes: Sequence[FieldChange],
+    model: Any,
+    n: int,
+    values: Mapping[str, np.ndarray],
+    among: Sequence[FieldChange] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The values [n, rows, ...] of every field that `changes` concern, all computed from the base model."""
-    fields = _Fields(model, n, _named(changes))
+    """The values [n, rows, ...] of every field that `changes` concern, all computed from the base model.
+
+    `among`: all changes of the family, where these are some of them.
+    """
+    fields = _Fields(model, n, _named(changes if among is None else among))
     for change in changes:
         value = np.asarray(values[change.name], dtype=np.float64)
         for address in change.addresses:
