@@ -12,17 +12,20 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, MultiDiscrete
 from gymnasium.spaces.utils import flatdim, flatten
 
 from metarl.errors import AgentError
 from metarl.rollout.spaces import Spaces, env_action_map
+from metarl.tasks.action_space import require_same_kind
+from metarl.tasks.indexed_actions import IndexedActions
 
 
 class Interface:
     """The spaces of one robot (`num_robots` None) or of a vector of them, K = 1 or `num_robots` rows.
 
-    `action_space`: one for all, or one per robot, of the same kind with bounds of their own.
+    `action_space`: one for all, or one per robot, of the same kind with bounds of their own. Of a MultiDiscrete one the
+    policy chooses an index, see `metarl.tasks.indexed_actions`.
     """
 
     def __init__(
@@ -42,8 +45,10 @@ class Interface:
             raise AgentError(f"{len(self.action_spaces)} action spaces were given for {self.num_rows} robots")
         self.obs_dim = int(flatdim(observation_space))
         flat = Box(-np.inf, np.inf, (self.obs_dim,), np.float64)
-        self.spaces = Spaces.of(flat, self.action_spaces[0])
-        self._to_robot = env_action_map(self.action_spaces)
+        self._indexed = _indexed(self.action_spaces)
+        chosen = [indexed.index_space for indexed in self._indexed] or self.action_spaces
+        self.spaces = Spaces.of(flat, chosen[0])
+        self._to_robot = env_action_map(chosen)
         self._is_flat = isinstance(observation_space, Box) and len(observation_space.shape) == 1
 
     # --- to the policy -------------------------------------------------------------------------------
@@ -136,11 +141,21 @@ class Interface:
     def action(self, actions: np.ndarray) -> Any:
         """What the robot gets of the policy's [K, 1, ...]: an action of its space, or one row per robot."""
         rows = self._to_robot(actions.reshape(self.num_rows, *actions.shape[2:]))
+        if self._indexed:
+            rows = np.stack([indexed.action(row) for indexed, row in zip(self._indexed, rows, strict=True)])
         return rows[0] if self.num_robots is None else rows
 
     def rows(self, values: np.ndarray) -> Any:
         """[K, ...] for a vector of robots, [...] for one."""
         return values[0] if self.num_robots is None else values
+
+
+def _indexed(spaces: Sequence[gymnasium.Space]) -> list[IndexedActions]:
+    """Every robot's actions by their index; [] where actions are not MultiDiscrete. TaskError where they differ."""
+    found = [IndexedActions(space, "the robot") for space in spaces if isinstance(space, MultiDiscrete)]
+    if found:
+        require_same_kind(spaces, [f"robot {i}" for i in range(len(spaces))])
+    return found
 
 
 def _shown(given: Any) -> str:

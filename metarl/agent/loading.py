@@ -17,6 +17,7 @@ from metarl.errors import AgentError
 from metarl.rollout.types import TrialPlan, Weights
 from metarl.runs.build import TrainedRun, identity_of, load_run_from, one_built
 from metarl.tasks import TaskDistribution
+from metarl.tasks.indexed_actions import own_action_space
 from metarl.tasks.nested import nested_space
 
 
@@ -74,12 +75,12 @@ def deployment_plan(algorithm: Algorithm, horizon: int, settings: EvaluationSett
 
 
 def spaces_of_a_robot(distribution: TaskDistribution, config: RunConfig) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """Observation and action space of the environments, not flattened, behind effects neither; builds one where none
-    are stated."""
+    """Observation and action space of the environments, not flattened, no index, behind effects neither; builds one
+    where none are stated."""
     if distribution.spaces is not None:
         return distribution.spaces
     with one_built(distribution, config, lambda tasks: distribution.make(tasks[0])) as env:
-        return nested_space(env), env.action_space
+        return nested_space(env), own_action_space(env)
 
 
 def _identity(trained: TrainedRun, weights: Weights, plan: TrialPlan, robots: int | None) -> dict[str, Any]:

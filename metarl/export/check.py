@@ -23,7 +23,8 @@ STEPS, TOLERANCE = 500, 1e-5
 @dataclass(frozen=True)
 class Comparison:
     """What `compare` found. difference: the largest of all actions, in the policy's units, in which a range has the
-    length 2; of discrete actions 1 where any differs. robot_difference: the same in the robot's units."""
+    length 2; of discrete actions 1 or more where any differs, or a part of the robot's. robot_difference: the same in
+    the robot's units."""
 
     difference: float
     robot_difference: float
@@ -112,6 +113,8 @@ def _on_a_task(agent: Agent, runner: Runner, batch: TaskBatch, watched: _Watched
             others = runner.act(obs[0], noise)
             difference = max(difference, _apart(watched.action[0, 0], runner.policy_action))
             robot_difference = max(robot_difference, _apart(action, others))
+            if agent.interface.spaces.discrete:
+                difference = max(difference, robot_difference)
             obs, rewards, terminated, truncated, _ = batch.step(np.asarray(action)[None])
             agent.observe(float(rewards[0]), bool(terminated[0]), bool(truncated[0]), obs[0])
             runner.observe(float(rewards[0]))

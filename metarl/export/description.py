@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.spaces.utils import flatdim
 
 from metarl.agent.agent import Agent
@@ -33,7 +33,7 @@ def description(
         "weights": agent.identity["weights"],
         "graphs": {name: _graph(graph) for name, graph in graphs.items()},
         "observation": observation_of(agent.interface.observation_space),
-        "action": _space(agent.interface.action_spaces[0]),
+        "action": action_of(agent.interface.action_spaces[0]),
         "control_period_s": control_period(trained.distribution, trained.config.seed),
         "horizon": agent.plan.horizon,
         "rounds": rounds_of(agent),
@@ -50,6 +50,12 @@ def observation_of(space: gymnasium.Space) -> dict[str, Any]:
         {"path": part.path, "first": part.first, "last": part.last, **_space(part.space)} for part in parts_of(space)
     ]
     return described | ({"order": order} if order else {})
+
+
+def action_of(space: gymnasium.Space) -> dict[str, Any]:
+    """The space of the robot's actions. Of a MultiDiscrete one also `index`: what `policy_action` counts."""
+    index = "policy_action is the index of the action, from 0; the last part counts fastest"
+    return _space(space) | ({"index": index} if isinstance(space, MultiDiscrete) else {})
 
 
 def rounds_of(agent: Agent) -> list[dict[str, Any]]:
@@ -91,6 +97,14 @@ def _port(port: Port) -> dict[str, Any]:
 def _space(space: gymnasium.Space) -> dict[str, Any]:
     if isinstance(space, Discrete):
         return {"space": "Discrete", "n": int(space.n), "start": int(space.start)}
+    if isinstance(space, MultiDiscrete):
+        return {
+            "space": "MultiDiscrete",
+            "shape": list(space.shape),
+            "dtype": str(space.dtype),
+            "nvec": space.nvec.tolist(),
+            "start": space.start.tolist(),
+        }
     if isinstance(space, Box):
         return {
             "space": "Box",

@@ -95,7 +95,7 @@ class Runner:
         return current
 
     def act(self, observation: Any, noise: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """The action in the robot's units, [A] or a number.
+        """The action in the robot's units, [A] or a number; of MultiDiscrete actions all parts.
 
         `noise`: values of the graph's noise inputs by name, zeros where they are left out; None: drawn here, where the
         plan samples actions.

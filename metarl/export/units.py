@@ -1,15 +1,16 @@
-"""From a policy's actions to a robot's, as a torch module: what `metarl.rollout.spaces.env_action_map` does."""
+"""From a policy's actions to a robot's, as a torch module: what `metarl.agent.interface` does."""
 
 from __future__ import annotations
 
 import gymnasium
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
 from metarl.algorithms.graphs import Graph, Port
 from metarl.tasks.action_space import bounded_dimensions
+from metarl.tasks.indexed_actions import IndexedActions
 
 
 class InRobotUnits(torch.nn.Module):
@@ -18,11 +19,31 @@ class InRobotUnits(torch.nn.Module):
     def __init__(self, module: torch.nn.Module, space: gymnasium.Space):
         super().__init__()
         self.module = module
-        self.to_robot: torch.nn.Module = _Shift(space) if isinstance(space, Discrete) else _Scale(space)
+        self.to_robot = _to_robot(space)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         action, *rest = self.module(*inputs)
         return self.to_robot(action), action, *rest
+
+
+def _to_robot(space: gymnasium.Space) -> torch.nn.Module:
+    if isinstance(space, MultiDiscrete):
+        return _Parts(space)
+    return _Shift(space) if isinstance(space, Discrete) else _Scale(space)
+
+
+class _Parts(torch.nn.Module):
+    """From the index of an action to its parts."""
+
+    table: Tensor
+
+    def __init__(self, space: MultiDiscrete):
+        super().__init__()
+        indexed = IndexedActions(space, "the robot")
+        self.register_buffer("table", torch.tensor(np.stack([indexed.action(i) for i in range(indexed.count)])))
+
+    def forward(self, action: Tensor) -> Tensor:
+        return self.table[action]
 
 
 class _Shift(torch.nn.Module):
@@ -71,6 +92,7 @@ def in_robot_units(graph: Graph, space: gymnasium.Space) -> Graph:
     """An `act` graph whose outputs begin with `action`, in `space`, and `policy_action`, in the policy's units."""
     action, *rest = graph.outputs
     kind = "int64" if isinstance(space, Discrete) else str(np.dtype(space.dtype))
-    robots = Port("action", action.shape, kind, "in the robot's units")
+    shape = (*action.shape, *space.shape) if isinstance(space, MultiDiscrete) else action.shape
+    robots = Port("action", shape, kind, "in the robot's units")
     own = Port("policy_action", action.shape, action.dtype, "in the policy's units: what adapt is given as actions")
     return Graph(InRobotUnits(graph.module, space), graph.inputs, (robots, own, *rest))

@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from metarl.errors import TaskError
 
@@ -54,6 +54,8 @@ def require_same_kind(spaces: Sequence[gymnasium.Space], names: Sequence[object]
 def _difference(one: gymnasium.Space, other: gymnasium.Space) -> str:
     if isinstance(one, Discrete) and isinstance(other, Discrete):
         return "" if one.n == other.n and one.dtype == other.dtype else f"{one} and {other}"
+    if isinstance(one, MultiDiscrete) and isinstance(other, MultiDiscrete):
+        return "" if np.array_equal(one.nvec, other.nvec) and one.dtype == other.dtype else f"{one} and {other}"
     if not (isinstance(one, Box) and isinstance(other, Box)) or one.shape != other.shape or one.dtype != other.dtype:
         return f"{one} and {other}"
     differs = np.flatnonzero(bounded_dimensions(one) != bounded_dimensions(other))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -92,7 +93,7 @@ class LogUniform(Uniform):
 
 @dataclass(frozen=True)
 class Choice:
-    """One of finitely many values, each as likely; the entries of an array are its rows.
+    """One of finitely many values, each as likely and given once; the entries of an array are its rows.
 
     Values are made floats or tuples of floats. What cannot be is refused by the `Parameter`, which has a name.
     """
@@ -103,6 +104,7 @@ class Choice:
         object.__setattr__(self, "values", tuple(_plain(value) for value in values))
         if not self.values:
             raise TaskError("Choice: needs at least one value")
+        _require_once(self.values, "Choice")
 
     @property
     def options(self) -> tuple[Value, ...]:
@@ -224,7 +226,7 @@ class Simplex:
 
 @dataclass(frozen=True)
 class Mixture:
-    """One of several priors, chosen in proportion to its measure; for ranges with a gap."""
+    """One of several priors, chosen in proportion to its measure; for ranges with a gap. No value is in two choices."""
 
     parts: tuple[Prior, ...]
 
@@ -232,6 +234,8 @@ class Mixture:
         object.__setattr__(self, "parts", tuple(parts))
         if not self.parts:
             raise TaskError("Mixture: needs at least one prior")
+        finite = [part.options or () for part in self.parts if isinstance(part, Choice | Mixture)]
+        _require_once([value for options in finite for value in options], "Mixture")
 
     @property
     def options(self) -> tuple[Value, ...] | None:
@@ -289,6 +293,23 @@ def require_prior(prior: Any, name: str) -> None:
     shapes = {np.shape(as_value(option, name)) for option in options}
     if len(shapes) > 1:
         raise TaskError(f"parameter {name!r}: its values must all have the same size, got {prior}")
+
+
+def _require_once(values: Sequence[Any], who: str) -> None:
+    """TaskError where a value is repeated: tasks would be counted twice. What is no value is not looked at."""
+    counts = Counter(value for value in values if _is_value(value))
+    for value, count in counts.items():
+        if count > 1:
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            raise TaskError(f"{who}: the value {shown} is given {count} times; allowed is each value once")
+
+
+def _is_value(value: Any) -> bool:
+    try:
+        as_value(value, "")
+    except TaskError:
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

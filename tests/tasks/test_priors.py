@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from metarl.errors import TaskError
 from metarl.tasks import Choice, InDisc, LogUniform, Mixture, OnSphere, Prior, Simplex, Uniform
+from metarl.tasks.variation.description import prior_of
 
 ALL: list[Prior] = [
     Uniform(-1.0, 3.0),
@@ -91,6 +93,33 @@ def test_log_uniform_halves_as_often_as_it_doubles() -> None:
     rng = np.random.default_rng(0)
     draws = np.array([LogUniform(0.25, 4.0).sample(rng) for _ in range(4000)])
     assert np.mean(draws < 1) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: Choice((1, 1, 2)), "Choice: the value 1 is given 2 times; allowed is each value once"),
+        (lambda: Choice((True, 2.0, 1)), "Choice: the value 1 is given 2 times"),
+        (lambda: Choice(np.array([[0, 1], [2, 3], [0, 1]])), r"Choice: the value \(0.0, 1.0\) is given 2 times"),
+        (lambda: Choice((-1, 0, -1, -1)), "Choice: the value -1 is given 3 times"),
+        (lambda: Mixture(Choice((1, 2)), Choice((2, 3))), "Mixture: the value 2 is given 2 times"),
+        (lambda: Mixture(Mixture(Choice((1,)), Choice((2,))), Choice((2,))), "Mixture: the value 2 is given 2 times"),
+        (lambda: prior_of({"choice": [1, 1, 2]}, "vary.mass.prior"), r"vary\.mass\.prior = .*the value 1 is given 2"),
+        (
+            lambda: prior_of({"mixture": [{"choice": [1]}, {"choice": [1, 2]}]}, "vary.mass.ood"),
+            r"vary\.mass\.ood = .*Mixture: the value 1 is given 2 times",
+        ),
+    ],
+)
+def test_a_value_that_is_repeated_is_refused_by_name(build: Callable[[], Prior], says: str) -> None:
+    with pytest.raises(TaskError, match=says):
+        build()
+
+
+def test_values_that_differ_a_little_are_no_repetition_and_ranges_may_overlap() -> None:
+    assert len(Choice((-1, 0, 1, 1.5)).values) == 4
+    air = Uniform(0.0, 0.5)
+    assert Mixture(Choice((0.0,)), air, air).measure == 2.0
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Discrete, MultiDiscrete
+from gymnasium.spaces import MultiDiscrete
 
 from metarl.errors import TaskError, did_you_mean
 from metarl.plugins import describe, load_target
 from metarl.tasks.distribution import Parameter, TaskDistribution, require_horizon
+from metarl.tasks.indexed_actions import IndexedActions
 from metarl.tasks.priors import Choice
 from metarl.tasks.task import Task, TaskParams, Value
 from metarl.tasks.variation.attributes import Attribute, require_apart
@@ -24,7 +25,6 @@ from metarl.tasks.variation.schedules import Scheduled, scheduled_of
 from metarl.tasks.variation.wrapper import BodyEnv
 
 _WAYS = ("argument", "attribute", "option", "set_task")
-_MOST_ACTIONS = 4096
 
 
 class GymVariation(TaskDistribution):
@@ -35,7 +35,7 @@ class GymVariation(TaskDistribution):
     effects: what lies between policy and environment, see `metarl.tasks.variation.effects`.
 
     Dict and Tuple observations are flattened in the order that `metarl tasks check` prints. MultiDiscrete actions
-    become one Discrete action, the last part of which counts fastest.
+    become one Discrete action, the last part of which counts fastest; its environments take the robot's own too.
     """
 
     name = "GymVariation"
@@ -167,25 +167,17 @@ class WithOptions(gymnasium.Wrapper[Any, Any, Any, Any]):
         return self.env.reset(seed=seed, options={**(options or {}), **self._options})
 
 
-class OneDiscrete(gymnasium.ActionWrapper[Any, int, Any]):
-    """A MultiDiscrete action as one Discrete action; TaskError where there would be more than 4096."""
+class OneDiscrete(gymnasium.ActionWrapper[Any, Any, Any]):
+    """A MultiDiscrete action as one Discrete action, see `metarl.tasks.indexed_actions`. It takes both."""
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
         space: Any = env.action_space
-        self._sizes, self._start = tuple(np.ravel(space.nvec).tolist()), np.ravel(space.start)
-        count = int(np.prod(self._sizes, dtype=object))
-        if count > _MOST_ACTIONS:
-            raise TaskError(
-                f"{env.unwrapped.__class__.__name__}: {space} has {count} actions; allowed are up to {_MOST_ACTIONS}: "
-                "make its parts coarser in a wrapper"
-            )
-        self._shape, self._dtype = space.shape, space.dtype
-        self.action_space: Any = Discrete(count)
+        self.indexed_actions = IndexedActions(space, env.unwrapped.__class__.__name__)
+        self.action_space: Any = self.indexed_actions.index_space
 
     def action(self, action: Any) -> Any:
-        parts = np.array(np.unravel_index(int(action), self._sizes)) + self._start
-        return parts.reshape(self._shape).astype(self._dtype)
+        return self.indexed_actions.action(self.indexed_actions.index(action))
 
 
 def _builder(env: str, horizon: int) -> Callable[..., gymnasium.Env]:

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.spaces.utils import flatdim, flatten
 
+from metarl.tasks.indexed_actions import indexed_actions_of
 from metarl.tasks.task import Task, TaskParams, params_of
 from metarl.tasks.variation.body import Body
 
@@ -27,6 +28,7 @@ class BodyEnv(gymnasium.Wrapper[np.ndarray, Any, Any, Any]):
         size = flatdim(env.observation_space)
         self.observation_space = Box(-np.inf, np.inf, (size,), np.float64)
         self._edit, self._state = edit, body.start(env.action_space, size, 1)
+        self._indexed = indexed_actions_of(env)
         self.set_task(task)
 
     def set_task(self, task: Task) -> None:
@@ -43,7 +45,8 @@ class BodyEnv(gymnasium.Wrapper[np.ndarray, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         self._edit_where(self._state.advance(None))
-        arrived = self._state.act(np.asarray(action)[None], None)[0]
+        chosen = action if self._indexed is None else self._indexed.index(action)
+        arrived = self._state.act(np.asarray(chosen)[None], None)[0]
         observation, reward, terminated, truncated, info = self.env.step(arrived)
         return self._seen(observation), reward, terminated, truncated, info
 
