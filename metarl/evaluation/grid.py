@@ -24,6 +24,7 @@ from metarl.files import write_json
 from metarl.rollout.executor import Executor
 from metarl.rollout.types import TrialPlan, Weights
 from metarl.tasks import InDisc, Mixture, OnSphere, Parameter, Prior, Task, TaskDistribution, Uniform
+from metarl.tasks.changes import redraw_notes
 from metarl.tasks.priors import is_log
 from metarl.tasks.task import Value
 
@@ -68,6 +69,7 @@ class Grid:
     iteration: int
     env_steps: int
     seed: int
+    notes: tuple[str, ...] = ()  # what a reader must know to read it right; earlier versions did not write them
 
     def write(self, path: Path) -> None:
         """Write grid.json; atomic."""
@@ -84,6 +86,7 @@ class Grid:
                 Point(tuple(p["at"]), p["name"], p["where"], tuple(p["returns"]), p["ci95"] and tuple(p["ci95"]))
                 for p in content["points"]
             )
+            content["notes"] = tuple(content.get("notes", ()))
             return Grid(**content)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise MetarlError(f"{path}: not a grid file ({error!r})") from error
@@ -243,7 +246,17 @@ def evaluate_grid(
     )
     held = _held(distribution, {axis.name for axis in axes}, base)
     env_steps = sum(trial.num_steps for trial in trials)
-    return Grid(distribution.name, tuple(axes), held, found, plan.num_streams, iteration, env_steps, seed)
+    return Grid(
+        distribution.name,
+        tuple(axes),
+        held,
+        found,
+        plan.num_streams,
+        iteration,
+        env_steps,
+        seed,
+        redraw_notes(distribution),
+    )
 
 
 def _held(distribution: TaskDistribution, varied: set[str], base: Task) -> dict[str, Value]:

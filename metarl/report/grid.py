@@ -33,7 +33,7 @@ def grid_table(grid: Grid, notes: Sequence[str] = ()) -> Table:
         cells = (point.where, number(point.returns[0]), number(point.returns[-1]), bounds)
         style = "dim" if point.where == OUTSIDE else None
         shown.add_row(*(f"{value:.4g}" for value in point.at), *cells, style=style)
-    lines = [f"{RETURN}; {grid.env_steps:,} environment steps", *notes]
+    lines = [f"{RETURN}; {grid.env_steps:,} environment steps", *grid.notes, *notes]
     if grid.held:
         lines.insert(0, f"Held: {', '.join(f'{name}={_value(value)}' for name, value in grid.held.items())}")
     if len(grid.points) > _MOST_ROWS:

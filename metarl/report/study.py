@@ -68,7 +68,7 @@ class Study:
     training: dict[str, str]  # how long it took and how fast it was
     versions: dict[str, str]
     config: str  # YAML
-    remarks: tuple[str, ...]  # what could not be measured, and why
+    remarks: tuple[str, ...]  # what could not be measured, and why; what to know of the grids
 
     @property
     def test(self) -> Evaluation:
@@ -150,6 +150,7 @@ def _grids(trained: TrainedRun, executor: Executor, remarks: list[str]) -> tuple
         remarks.append(f"Varied one by one are the first {MOST_LINES} of {len(names)} parameters.")
     lines = [_grid(trained, executor, [name], _LINE_POINTS, remarks) for name in names[:MOST_LINES]]
     varied = [grid for grid in lines if grid is not None]
+    remarks += varied[0].notes if varied else ()
     pair = [grid.axes[0].name for grid in varied[:2]]
     return tuple(varied), _grid(trained, executor, pair, _MAP_POINTS, remarks) if len(pair) == 2 else None
 

@@ -16,6 +16,7 @@ from metarl.runs.build import TrainedRun, load_run
 from metarl.runs.directory import as_begun, evaluation_folder
 from metarl.runs.training_tasks import training_tasks
 from metarl.tasks import Split, Task
+from metarl.tasks.changes import redraw_notes
 
 _GRID_EPISODES = 8  # of a grid's points, where nothing says how many
 
@@ -37,7 +38,7 @@ def evaluate_run(
     config, distribution = trained.config, trained.distribution
     on_training_tasks = split == "train" and not chosen
     settings = config.evaluation.settings
-    return evaluate(
+    evaluation = evaluate(
         executor,
         distribution,
         trained.algorithm.evaluation_plan(
@@ -53,6 +54,7 @@ def evaluate_run(
         chosen=chosen,
         threshold=threshold,
     )
+    return replace(evaluation, notes=(*evaluation.notes, *redraw_notes(distribution))) if chosen else evaluation
 
 
 def judge_run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from metarl.tasks.task import Task
 
 AT_STEP = ".at_step"
@@ -17,3 +19,20 @@ def change_steps(task: Task) -> dict[str, float]:
         if name.endswith(AT_STEP) and isinstance(value, float):
             found[name.removesuffix(AT_STEP)] = value
     return found
+
+
+def redraw_notes(distribution: Any) -> tuple[str, ...]:
+    """What to know of tasks whose values are chosen: a sentence for each parameter that is redrawn in mid-episode.
+
+    `distribution`: a TaskDistribution, or one that is revealed; its `body`, where it has one, knows what is redrawn.
+    """
+    body = getattr(getattr(distribution, "inner", distribution), "body", None)
+    notes = []
+    for parameter in getattr(body, "redrawn", ()):
+        others = [split for split in ("test", "ood") if getattr(parameter, split) is not None]
+        where = f" (from its {' or '.join(others)} range where the value lies in that alone)" if others else ""
+        notes.append(
+            f"{parameter.name} is redrawn in mid-episode, from its training range{where}: a value chosen here holds "
+            "until the first redraw."
+        )
+    return tuple(notes)

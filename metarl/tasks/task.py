@@ -59,6 +59,33 @@ class Task:
         return f"{self.distribution}({', '.join(f'{name}={_short(value)}' for name, value in self.items)})"
 
 
+class ComparedTask(Task):
+    """A task of a comparison in which one parameter alone varies: in all else its runs are those of `base`.
+
+    Its random numbers are those of `base`, and the parameter `varied` is never redrawn in mid-episode. It is equal to
+    the plain task with the same values.
+    """
+
+    base: Task
+    varied: str
+
+    @staticmethod
+    def with_value(base: Task, name: str, value: Value) -> ComparedTask:
+        """`base` with another value of its parameter `name`."""
+        task = ComparedTask(base.distribution, tuple({**base.values, name: value}.items()))
+        object.__setattr__(task, "base", base)
+        object.__setattr__(task, "varied", name)
+        return task
+
+    def fingerprint(self) -> int:
+        return self.base.fingerprint()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Task) and (self.distribution, self.items) == (other.distribution, other.items)
+
+    __hash__ = Task.__hash__
+
+
 def params_of(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
     """The values of tasks of one distribution by name, float64 [n] or [n, size]."""
     return {name: np.array([task[name] for task in tasks], dtype=np.float64) for name, _ in tasks[0].items}

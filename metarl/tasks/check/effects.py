@@ -1,12 +1,13 @@
 """Checks that what may be varied has an effect: each parameter of a task, and each dimension of an action.
 
-Two runs of the same seed and actions are compared that differ in the one thing alone. Effects can be rare (a friction
+Two runs of the same seed and actions are compared that differ in the one thing alone: the random numbers of effects
+and redraws are the same too, and the parameter that is varied is not redrawn. Effects can be rare (a friction
 without contact, a reward near the goal only), so more variants and longer episodes are tried until one is found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from metarl.tasks.changes import AT_STEP, change_steps
 from metarl.tasks.check.remarks import Remark
 from metarl.tasks.check.rollouts import SEED, Trace, actions_of, other_actions, rollout
 from metarl.tasks.distribution import Parameter, TaskDistribution
-from metarl.tasks.task import Task, Value
+from metarl.tasks.task import ComparedTask, Task, Value
 
 # Of each attempt: variants side by side, steps of an episode. Random actions and constant ones take turns.
 _ATTEMPTS = ((2, 25), (2, 25), (4, 50), (4, 100), *((16, 100),) * 12)
@@ -68,10 +69,11 @@ def _check_parameter(distribution: TaskDistribution, parameter: Parameter) -> Re
     for attempt, (variants, steps) in enumerate(_ATTEMPTS):
         base = _base(distribution, parameter, attempt)
         values = [_another_value(parameter, base[parameter.name], rng) for _ in range(variants)]
-        varied = [Task.of(base.distribution, {**base.values, parameter.name: value}) for value in values]
+        varied = [ComparedTask.with_value(base, parameter.name, value) for value in values]
+        unvaried = ComparedTask.with_value(base, parameter.name, base[parameter.name])
         num_tried += variants
         pairs = zip(
-            _episodes(distribution, [base] * variants, steps, attempt),
+            _episodes(distribution, [unvaried] * variants, steps, attempt),
             _episodes(distribution, varied, steps, attempt),
             strict=True,
         )
@@ -119,7 +121,7 @@ def _another_value(parameter: Parameter, value: Value, rng: np.random.Generator)
     return value
 
 
-def _episodes(distribution: TaskDistribution, tasks: list[Task], steps: int, attempt: int) -> list[Trace]:
+def _episodes(distribution: TaskDistribution, tasks: Sequence[Task], steps: int, attempt: int) -> list[Trace]:
     """An episode after each kind of reset, in the order of _EPISODES, on one batch."""
     batch = distribution.make_batch(tasks)
     steps = min(steps, distribution.horizon)

@@ -89,6 +89,11 @@ class Body:
         ]
         return [*self.scheduled, *own]
 
+    @property
+    def redrawn(self) -> tuple[Parameter, ...]:
+        """The parameters of which new values are drawn in mid-episode."""
+        return tuple(scheduled.parameter for scheduled in self.schedules if scheduled.redraw)
+
     def with_scheduled(self, scheduled: Sequence[Scheduled]) -> Body:
         """The same body, beside which these parameters change."""
         return replace(self, scheduled=tuple(scheduled))

@@ -13,7 +13,7 @@ import numpy as np
 
 from metarl.tasks.changes import AT_STEP
 from metarl.tasks.distribution import Parameter
-from metarl.tasks.task import Task
+from metarl.tasks.task import ComparedTask, Task
 from metarl.tasks.variation.description import Entry
 from metarl.tasks.variation.randomness import RowNoise
 
@@ -98,8 +98,10 @@ class Schedule:
         self.values[s.name][rows] = np.where(mask, final, s.neutral)
 
     def _drawn(self, s: Scheduled, row: int, noise: RowNoise) -> np.ndarray:
-        """A new value, from the range that the task's own came from."""
-        parameter = s.parameter
-        value = self._tasks[row][s.name]
+        """A new value, from the range that the task's own came from; its own where this parameter is compared."""
+        parameter, task = s.parameter, self._tasks[row]
+        value = task[s.name]
+        if isinstance(task, ComparedTask) and task.varied == s.name:
+            return np.asarray(value)
         priors = [p for p in (parameter.prior, parameter.test, parameter.ood) if p is not None and p.contains(value)]
         return np.asarray((priors or [parameter.prior])[0].sample(noise.redraws(row)))
