@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from gymnasium.spaces import Box, Dict, MultiDiscrete
 from metarl.errors import TaskError
 from metarl.tasks import EnvBatch
 from metarl.tasks.check import check_distribution
+from metarl.tasks.check.variation import check_first_actions
 from metarl.tasks.variation import GymVariation
 from metarl.tasks.variation.gym import OneDiscrete
 
@@ -123,6 +125,42 @@ def test_a_multi_discrete_action_is_one_discrete_action_whose_last_part_counts_f
     assert env.action_space.n == 6
     assert [env.action(i).tolist() for i in range(6)] == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
     assert [f"{r.name}: {r.message}" for r in check_distribution(family) if not r.passed] == []
+
+
+class Levers(Switches):
+    action_space = MultiDiscrete([2, 3], start=[1, -1])
+
+
+@pytest.mark.parametrize(
+    ("env", "delays", "says"),
+    [
+        ("CartPole-v1", [0, 2], ["effects.action_delay: .* gets the first action of its space, 0: discrete actions"]),
+        (f"{__name__}:Levers", [1], [r"effects.action_delay: .* gets the first action of its space, \[1, -1\]: "]),
+        ("CartPole-v1", [0], []),
+        ("Pendulum-v1", [0, 2], []),
+    ],
+)
+def test_the_check_says_which_discrete_action_comes_before_a_delayed_one(env: str, delays: Any, says: Any) -> None:
+    family = GymVariation(env, effects={"action_delay": {"prior": {"choice": delays}}}, horizon=5)
+    found = [remark.text for remark in check_first_actions(family)]
+    assert [bool(re.match(text, remark)) for text, remark in zip(says, found, strict=True)] == [True] * len(says)
+
+
+def test_until_a_delayed_discrete_action_arrives_the_first_of_the_space_is_done() -> None:
+    family = GymVariation(f"{__name__}:Levers", effects={"action_delay": {"prior": {"choice": [2]}}}, horizon=5)
+    env = family.make(family.sample("train", 1, 0)[0])
+    robot: Any = env.unwrapped
+    done: list[list[int]] = []
+
+    def step(action: np.ndarray) -> Any:
+        done.append(action.tolist())
+        return Levers.step(robot, action)
+
+    robot.step = step
+    env.reset(seed=0)
+    for action in ([2, 1], [2, 0], [2, 1], [2, 1]):
+        env.step(np.array(action))
+    assert done == [[1, -1], [1, -1], [2, 1], [2, 0]]
 
 
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "MountainCarContinuous-v0", "Acrobot-v1"])

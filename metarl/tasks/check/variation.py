@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Discrete
 
 from metarl.errors import TaskError
 from metarl.tasks.batch import TaskBatch
 from metarl.tasks.check.remarks import Remark
 from metarl.tasks.check.rollouts import SEED, actions_of, rollout, some_tasks
 from metarl.tasks.distribution import TaskDistribution
+from metarl.tasks.indexed_actions import indexed_actions_of
 
 _SECONDS = 0.5  # of stepping, each way
 _COSTLY = 1.1
@@ -81,4 +83,28 @@ def _rate(batch: TaskBatch, horizon: int) -> float:
     return best
 
 
-VARIATION_CHECKS: tuple[Callable[[TaskDistribution], list[Remark]], ...] = (check_fields_after_resets, check_speed)
+def check_first_actions(distribution: TaskDistribution) -> list[Remark]:
+    """What a robot with discrete actions gets until the first delayed one arrives."""
+    body = getattr(distribution, "body", None)
+    delays = [d for d in getattr(body, "declared", ()) if d.kind == "action_delay" and d.ends[1] > 0]
+    if not delays:
+        return []
+    env = distribution.make(some_tasks(distribution)[0])
+    space, indexed = env.action_space, indexed_actions_of(env)
+    env.close()
+    if not isinstance(space, Discrete):
+        return []
+    first = int(space.start) if indexed is None else indexed.action(0).tolist()
+    return [
+        Remark(
+            f"effects.{delays[0].name}: until the first action arrives the robot gets the first action of its space, "
+            f"{first}: discrete actions have no known rest"
+        )
+    ]
+
+
+VARIATION_CHECKS: tuple[Callable[[TaskDistribution], list[Remark]], ...] = (
+    check_fields_after_resets,
+    check_first_actions,
+    check_speed,
+)

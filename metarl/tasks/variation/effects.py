@@ -24,7 +24,7 @@ Side = Literal["action", "observation"]
 @dataclass(frozen=True)
 class Channel:
     """The W dimensions that an effect is in: `half_range` [W] (1 where there is none) and `rest` [W], the number that
-    means doing nothing."""
+    means doing nothing (of discrete actions the first of their space, whatever it means)."""
 
     half_range: np.ndarray
     rest: np.ndarray
@@ -109,7 +109,11 @@ class _Delay(Effect):
 
 
 class ActionDelay(_Delay):
-    """Actions arrive late, by whole steps and fractions of them. Before the first one arrives the robot is at rest."""
+    """Actions arrive late, by whole steps and fractions of them. Before the first one arrives the robot is at rest.
+
+    Discrete actions have no known rest: until the first action arrives a robot with discrete actions gets the first
+    action of its space, and of MultiDiscrete ones the first of each part.
+    """
 
     side = "action"
 
