@@ -13,8 +13,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,8 @@ from metarl.rollout.types import Weights
 FORMAT = 1
 _KEY = "metarl.agent"
 _PLAIN = (bool, int, float, str)
+_SHORT = 48  # characters of a value that a message shows whole
+_SETTING = re.compile(r"[^\s,()]+")
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,20 @@ def read_saved(path: Path, identity: Mapping[str, Any], known: Iterable[Any], we
 
 def require_same(saved: Mapping[str, Any], mine: Mapping[str, Any], path: str | Path) -> None:
     """AgentError naming what differs where a file belongs to another run, checkpoint, plan or number of robots."""
-    differing = [
-        f"{key} {saved.get(key)}, not {mine.get(key)}" for key in {**saved, **mine} if saved.get(key) != mine.get(key)
-    ]
-    if differing:
-        raise AgentError(f"{path} is the state of another agent: it has {'; '.join(differing)}")
+    keys = [key for key in {**saved, **mine} if saved.get(key) != mine.get(key)]
+    if keys:
+        differing = "; ".join(_difference(key, str(saved.get(key)), str(mine.get(key))) for key in keys)
+        raise AgentError(f"{path} is the state of another agent: it has {differing}")
+
+
+def _difference(key: str, saved: str, mine: str) -> str:
+    """Both values of a part; of long ones the first setting that differs."""
+    if max(len(saved), len(mine)) <= _SHORT:
+        return f"{key} {saved}, not {mine}"
+    settings = zip_longest(*(_SETTING.findall(text) for text in (saved, mine)), fillvalue="nothing")
+    pair = next(((one, other) for one, other in settings if one != other), (saved, mine))
+    one, other = (textwrap.shorten(text, _SHORT, placeholder=" ...") for text in pair)
+    return f"another {key}, with {one}, not {other}"
 
 
 # --- writing -----------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import gymnasium
 import mujoco
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from metarl.cli.app import app
@@ -64,6 +65,39 @@ def test_the_strength_of_a_servo_is_not_its_gear() -> None:
     strength = 'strength: {field: ["actuator_gainprm[*]", "actuator_biasprm[*]"], prior: {uniform: [0.7, 1.3]}}'
     assert strength in Path("my_servo/my_servo.yaml").read_text()
     assert 'strength: {field: "actuator_gear[*]", prior' in Path("my_pole/my_pole.yaml").read_text()
+
+
+ASSETS = {
+    "mesh": '<asset><mesh name="part" file="part.obj"/></asset>',
+    "texture": '<asset><texture name="paint" type="2d" file="paint.png"/></asset>',
+    "cube": '<asset><texture name="paint" type="cube" fileright="paint.png"/></asset>',
+    "include": '<include file="options.xml"/>',
+}
+
+
+@pytest.mark.parametrize("kind", ASSETS)
+def test_a_model_that_names_files_is_found_from_its_own_folder_and_from_elsewhere(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("part.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n")
+    Image.new("RGB", (4, 4)).save("paint.png")
+    Path("options.xml").write_text('<mujoco><option timestep="0.005"/></mujoco>')
+    Path("pole.xml").write_text(MODEL.replace("<mujoco>", f"<mujoco>{ASSETS[kind]}"))
+    assert command("tasks", "new", "own", "--from", "pole.xml").exit_code == 0
+    assert not Path("own/own.xml").exists()
+    assert f"model: {Path('pole.xml').resolve()}" in Path("own/own.yaml").read_text()
+    monkeypatch.chdir("own")
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    monkeypatch.setattr(sys, "path", [os.getcwd(), *sys.path])
+    shown = command("tasks", "show", "own.yaml")
+    assert shown.exit_code == 0, shown.output
+
+
+def test_a_model_that_names_no_files_is_copied() -> None:
+    Path("pole.xml").write_text(MODEL)
+    assert command("tasks", "new", "own", "--from", "pole.xml").exit_code == 0
+    assert Path("own/own.xml").read_text() == MODEL
+    assert "model: own.xml" in Path("own/own.yaml").read_text()
 
 
 def test_full_control_of_a_strong_motor_costs_as_much_as_that_of_a_weak_one(monkeypatch: pytest.MonkeyPatch) -> None:

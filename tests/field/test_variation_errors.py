@@ -101,6 +101,12 @@ MUJOCO: dict[str, tuple[dict[str, Any], str]] = {
     "a mass that changes in mid-episode": (vary(at_step=5), "body_mass cannot change in mid-episode"),
     "a change after the end": (vary(field="gravity", at_step=900), "never happens: the horizon is 200"),
     "a change before the start": (vary(field="gravity", at_step={"uniform": [-5, 5]}), "must be steps of an episode"),
+    "half a step": (vary(field="gravity", at_step=2.5), "at_step = 2.5: must be a whole number from 0, or a prior: {"),
+    "a step that is true": (vary(field="gravity", at_step=True), "at_step = True: must be a whole number from 0, or"),
+    "a step before the start": (vary(field="gravity", at_step=-1), "at_step = -1: must be a whole number from 0, or"),
+    "columns that are a number": (vary(columns=0), "columns = 0: must be a list of whole numbers from 0, such as [0]"),
+    "half a column": (vary(columns=[0, 1.5]), "columns = [0, 1.5]: must be a list of whole numbers from 0"),
+    "a dimension that is a number": (effect("encoder_bias", dimensions=0), "dimensions = 0: must be a list of whole"),
     "at_step and redraw": (vary(field="gravity", at_step=5, redraw=0.1), "at_step and redraw exclude each other"),
     "a probability above 1": (
         vary(field="gravity", redraw=2.0),

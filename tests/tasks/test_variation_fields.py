@@ -9,13 +9,15 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.errors import TaskError
+from metarl.tasks import Task
 from metarl.tasks.mujoco import MujocoBatch
 from metarl.tasks.physics import mjbatch_is_available
 from metarl.tasks.variation import MujocoVariation
 from metarl.tasks.variation.description import FieldEntry
 from metarl.tasks.variation.field_values import changed_fields
 from metarl.tasks.variation.fields import FieldChange, change_of
-from tests.tasks.varied import ARM, arm, hopper
+from tests.tasks.varied import ARM, MASS, arm, hopper
 
 TEN = {"prior": {"uniform": [0.0, 10.0]}}
 BACKENDS = ["mujoco", pytest.param("mjbatch", marks=pytest.mark.skipif(not mjbatch_is_available(), reason="mjbatch"))]
@@ -220,8 +222,18 @@ def test_several_fields_can_follow_one_parameter(model: Any, tmp_path: Path) -> 
 def test_a_task_that_is_unphysical_as_a_whole_is_named() -> None:
     minus = {"field": "body_mass[torso]", "mode": "add", "prior": {"uniform": [-2.0, 0.0]}}
     family = hopper({"a": minus, "b": minus})
-    with pytest.raises(ValueError, match=r"a=-2, b=-2\): the entries of `vary` together make body_mass -0\.3"):
+    with pytest.raises(ValueError, match=r"a=-2, b=-2\): with these values body_mass of torso would be \[-0\.3"):
         family.make_batch([family.task(a=-2.0, b=-2.0)])
+
+
+@pytest.mark.parametrize("path", ["native", "gymnasium"])
+def test_a_value_outside_the_priors_is_named_where_it_makes_a_body_unphysical(path: str) -> None:
+    load = {"field": "payload[torso]", "prior": {"uniform": [0.0, 1.0]}}
+    family = hopper({"load": load, "mass": MASS}, path=path)
+    with pytest.raises(TaskError, match=r"load=-50, mass=1\): with these values .* Choose other values") as raised:
+        family.make_batch([Task.of(family.name, {"load": -50.0, "mass": 1.0})])
+    assert "body_mass of torso would be [-" in str(raised.value)
+    assert "allowed: above 0" in str(raised.value)
 
 
 def test_a_distribution_crosses_processes_with_its_model(tmp_path: Path) -> None:

@@ -24,6 +24,13 @@ Mode = Literal["scale", "add", "set", "zero"]
 Strings = Annotated[tuple[str, ...], BeforeValidator(lambda v: (v,) if isinstance(v, str) else _tuple_of(v))]
 Indices = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(lambda v: _tuple_of(v))]
 _PRIORS = "{uniform: [LOW, HIGH]}, {log_uniform: [LOW, HIGH]}, {choice: [...]}, {disc: RADIUS}, {mixture: [PRIOR, ...]}"
+_ALLOWED = {  # of a key, in plain words
+    "at_step": f"a whole number from 0, or a prior: {_PRIORS}",
+    "columns": "a list of whole numbers from 0, such as [0]",
+    "dimensions": "a list of whole numbers from 0, such as [0, 2]",
+    "at": "a list of three numbers",
+    "shared": "true or false",
+} | dict.fromkeys(("prior", "ood", "test"), f"a prior: {_PRIORS}")
 _KINDS = ("uniform", "log_uniform", "choice", "disc", "mixture")
 
 
@@ -42,7 +49,7 @@ class Entry(BaseModel):
     test: dict[str, Any] | None = None
     unit: str = ""
     shared: bool = True
-    at_step: dict[str, Any] | int | None = None
+    at_step: dict[str, Any] | Annotated[int, Field(ge=0)] | None = None
     redraw: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
@@ -105,10 +112,10 @@ def _entry(name: Any, content: Any, kind: type[E], where: str) -> E:
     try:
         return kind.model_validate(dict(content))
     except ValidationError as error:
-        raise TaskError(_explained(error, kind, f"{where}.{name}")) from error
+        raise TaskError(_explained(error, content, kind, f"{where}.{name}")) from error
 
 
-def _explained(error: ValidationError, kind: type[Entry], where: str) -> str:
+def _explained(error: ValidationError, content: Mapping[str, Any], kind: type[Entry], where: str) -> str:
     """The first mistake in an entry, in one paragraph."""
     details = error.errors()[0]
     key = str(details["loc"][0]) if details["loc"] else ""
@@ -117,8 +124,8 @@ def _explained(error: ValidationError, kind: type[Entry], where: str) -> str:
         return f"{where}: {key} is missing; it has no default. Keys here: {keys}"
     if details["type"] == "extra_forbidden":
         return f"{where}: unknown key {key!r}; {did_you_mean(key, kind.model_fields)}keys here: {keys}"
-    if key in ("prior", "ood", "test") or (key == "at_step" and not isinstance(details["input"], int)):
-        return f"{where}.{key} = {details['input']!r}: must be a prior: {_PRIORS}"
+    if key in _ALLOWED:
+        return f"{where}.{key} = {content[key]!r}: must be {_ALLOWED[key]}"
     return f"{where}.{key} = {details['input']!r}: {details['msg'].replace('Input should be', 'must be')}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import gymnasium
 import mujoco
@@ -52,12 +53,20 @@ def _of_file(name: str, path: Path) -> dict[str, str]:
         raise TaskError(f"tasks new: {path} does not compile: {' '.join(str(error).split())}") from error
     if not model.nu:
         raise TaskError(f"tasks new: {path} has no actuator, so there is nothing to act with; add <actuator> to it")
-    try:
-        mujoco.MjModel.from_xml_string(text)
-        copied, shown = {f"{name}.xml": text}, f"{name}.xml"
-    except ValueError:  # it needs meshes or other files beside it
-        copied, shown = {}, str(path.resolve())
+    stands_alone = not _names_files(text)
+    copied = {f"{name}.xml": text} if stands_alone else {}
+    shown = f"{name}.xml" if stands_alone else str(path.resolve())
     return copied | {f"{name}.py": STILL} | _of_model(name, shown, model)
+
+
+def _names_files(text: str) -> bool:
+    """Whether a model names files beside it: meshes, textures, height fields, included models."""
+    try:
+        elements = ElementTree.fromstring(text).iter()
+    except ElementTree.ParseError:  # MuJoCo reads some files that are no strict XML: kept where they are
+        return True
+    # file, filename, and fileright, fileup and so on of a cube's textures
+    return any(attribute.startswith("file") for element in elements for attribute in element.attrib)
 
 
 def _of_model(name: str, file: str, model: Any) -> dict[str, str]:

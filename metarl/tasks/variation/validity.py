@@ -28,12 +28,9 @@ def require_valid(change: FieldChange, parameter: Parameter, model: Any) -> None
         bad = _unphysical(field, array, model)
         if bad.any():
             row, index = (int(i) for i in np.argwhere(bad)[0])
-            element = KINDS[field].element
-            name = names_of(model, element)[_element_of(field, index, model)] if element else "the world"
-            shown = np.array2string(np.atleast_1d(array[row, index]), precision=4)
             raise TaskError(
-                f"{change.where}: with the value {_shown(values[row])} of its priors, {field} of {name} would be "
-                f"{shown}; allowed: {_allowed(field)}"
+                f"{change.where}: with the value {_shown(values[row])} of its priors, "
+                f"{_would_be(field, array[row, index], index, model)}"
             )
     if all(np.array_equal(array, np.broadcast_to(_base(model, field), array.shape)) for field, array in arrays.items()):
         where = ", ".join(name for address in change.addresses for name in address.names if name)
@@ -44,15 +41,22 @@ def require_valid(change: FieldChange, parameter: Parameter, model: Any) -> None
 
 
 def require_physical(arrays: Mapping[str, np.ndarray], model: Any, names: Sequence[object]) -> None:
-    """TaskError naming the task where entries that are valid alone make a field unphysical together."""
+    """TaskError naming the task whose values make a field unphysical: one outside the priors, or several together."""
     for field, array in arrays.items():
         bad = _unphysical(field, array, model) if field in KINDS else np.zeros((1, 1), bool)
         if bad.any():
             row, index = (int(i) for i in np.argwhere(bad)[0])
             raise TaskError(
-                f"{names[row]}: the entries of `vary` together make {field} {array[row, index]}; allowed: "
-                f"{_allowed(field)}. Narrow one of their priors"
+                f"{names[row]}: with these values {_would_be(field, array[row, index], index, model)}. Choose other "
+                "values, or narrow the priors that hold them"
             )
+
+
+def _would_be(field: str, value: np.ndarray, index: int, model: Any) -> str:
+    """What is wrong with a row of a field, and what is allowed."""
+    element = KINDS[field].element
+    name = names_of(model, element)[_element_of(field, index, model)] if element else "the world"
+    return f"{field} of {name} would be {_shown(np.atleast_1d(value))}; allowed: {_allowed(field)}"
 
 
 def _unphysical(field: str, array: np.ndarray, model: Any) -> np.ndarray:
