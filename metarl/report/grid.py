@@ -9,21 +9,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from metarl.evaluation.grid import INSIDE, OUTSIDE, Axis, Grid
 from metarl.report.labels import RETURN
 from metarl.report.style import BLUE, GREY, INK, ORANGE, add_legend, new_figure, plain, save
-from metarl.report.table import interval, number
+from metarl.report.table import interval, number, with_notes
 
 _MOST_ROWS = 60
 _WIDE = 3.0  # ratio of neighbouring steps from which an axis is drawn in logarithms
 
 
-def grid_table(grid: Grid, notes: Sequence[str] = ()) -> Table:
+def grid_table(grid: Grid, notes: Sequence[str] = ()) -> Group:
     """A row per point: where it lies, the first and the last round's return with its interval over episodes."""
-    shown = Table(title=headline(grid), title_justify="left", caption_justify="left", title_style="bold")
+    shown = Table(title=headline(grid), title_justify="left", title_style="bold")
     for axis in grid.axes:
         shown.add_column(Text(_axis_label(axis)), justify="right")
     for column in ("where", "first round", "last round", "95 % interval over episodes"):
@@ -38,8 +39,7 @@ def grid_table(grid: Grid, notes: Sequence[str] = ()) -> Table:
         lines.insert(0, f"Held: {', '.join(f'{name}={_value(value)}' for name, value in grid.held.items())}")
     if len(grid.points) > _MOST_ROWS:
         lines.append(f"{len(grid.points) - _MOST_ROWS} more points in grid.json.")
-    shown.caption = Text("\n".join(lines))
-    return shown
+    return with_notes(shown, "\n".join(lines))
 
 
 def headline(grid: Grid) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -15,17 +16,11 @@ from metarl.rollout.types import Adapts
 _COLUMNS = ("mean", "IQM", "95 % interval", "CVaR 5 %", "normalised")
 
 
-def table(evaluation: Evaluation) -> Table:
+def table(evaluation: Evaluation) -> Group:
     """Returns before and after adaptation, the gain, the reference returns beside them, success rates where tasks
     report them, few tasks one by one, and the notes."""
-    shown = Table(
-        title=headline(evaluation),
-        caption=Text(_caption(evaluation)),  # Text: brackets in it are no markup
-        title_justify="left",
-        caption_justify="left",
-        title_style="bold",
-    )
-    shown.add_column(RETURN, min_width=18)
+    shown = Table(title=headline(evaluation), title_justify="left", title_style="bold")
+    shown.add_column(RETURN, min_width=12)
     for column in _COLUMNS:
         shown.add_column(column, justify="right", no_wrap=True)
     for index, score in enumerate(evaluation.rounds):
@@ -38,7 +33,12 @@ def table(evaluation: Evaluation) -> Table:
     _add_success_rates(shown, evaluation)
     _add_reference_returns(shown, evaluation)
     _add_tasks(shown, evaluation)
-    return shown
+    return with_notes(shown, _caption(evaluation))
+
+
+def with_notes(shown: Table, notes: str) -> Group:
+    """A table and what stands below it, which a terminal that is narrower than the table does not cut off."""
+    return Group(shown, Text(notes, style="table.caption"))  # Text: brackets in it are no markup
 
 
 def headline(evaluation: Evaluation) -> str:
@@ -170,8 +170,8 @@ def meaning(evaluation: Evaluation) -> str:
         return "One round: the policy as it was trained, without experience of the task."
     if measures is None or evaluation.adapts == "never" or len(evaluation.rounds) == 1:
         return text
-    of = "of each task come before the last round" if evaluation.adapts == "within" else "of each task are adapted to"
-    return f"{text} {measures.episodes_adapted_on} episodes ({measures.steps_adapted_on:.0f} steps) {of}."
+    what = "Episodes before the last round" if evaluation.adapts == "within" else "Episodes adapted to"
+    return f"{text} {what}: {measures.episodes_adapted_on} of each task ({measures.steps_adapted_on:.0f} steps)."
 
 
 def number(value: float, sign: str = "") -> str:

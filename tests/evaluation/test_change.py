@@ -107,7 +107,7 @@ def test_an_evaluation_says_what_a_change_costs_and_how_many_never_recover(tmp_p
     assert change.recovery_steps == 4.0  # of the ten steps from there on, nine are good
     evaluation.write(tmp_path / "evaluation.json")
     assert Evaluation.load(tmp_path / "evaluation.json").change == change
-    caption = str(table(evaluation).caption)
+    caption = str(table(evaluation).renderables[-1])
     assert "Change in mid-episode (16 episodes): reward 1.00 per step before" in caption
     assert "90 % recovered after 4 steps" in caption
 
@@ -121,4 +121,4 @@ def test_nothing_is_said_where_nothing_changes() -> None:
     evaluation = score(Whole())
     assert evaluation.change is None
     assert "change" not in evaluation.to_json()
-    assert "Change" not in str(table(evaluation).caption)
+    assert "Change" not in str(table(evaluation).renderables[-1])

@@ -88,6 +88,15 @@ def test_small_returns_keep_their_significant_digits(value: float, sign: str, sh
     assert number(value, sign) == shown
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_word_of_the_notes_is_lost_on_a_narrow_terminal(run: Run, width: int) -> None:
+    """Below a table that was wider than the terminal every line once lost its end."""
+    evaluation = replace(run(), notes=("A sentence with many words " * 20,))
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(table(evaluation))
+    assert evaluation.notes[0].split() == " ".join(console.export_text().split())[-len(evaluation.notes[0]) :].split()
+
+
 def test_a_table_of_tiny_returns_shows_no_zero(run: Run) -> None:
     evaluation = run()
     tiny = [replace(s, mean=-1e-5, iqm=-2e-5, ci95=(-3e-5, -1e-6), cvar5=-4e-5) for s in evaluation.rounds]

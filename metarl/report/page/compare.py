@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +15,7 @@ from metarl.evaluation.evaluate import Evaluation
 from metarl.report.labels import RETURN, reference_returns
 from metarl.report.page.figures import SIZE, Picture, draw_over_time, picture
 from metarl.report.style import CATEGORIES, GREY, add_legend, new_figure, plain
-from metarl.report.table import headline, interval, number
+from metarl.report.table import headline, interval, number, with_notes
 
 _ABOUT_INTERVALS = (
     "Intervals resample the tasks; differences are paired per task. Each policy is of one training: another seed may "
@@ -30,10 +31,10 @@ def kind_of(evaluation: Evaluation) -> str:
     return kinds[evaluation.adapts]
 
 
-def comparison_table(comparison: Comparison) -> Table:
+def comparison_table(comparison: Comparison) -> Group:
     """A row per run, best first; then every pair."""
     first = next(iter(comparison.evaluations.values()))
-    shown = Table(title=headline(first), title_justify="left", caption_justify="left", title_style="bold")
+    shown = Table(title=headline(first), title_justify="left", title_style="bold")
     shown.add_column(RETURN, min_width=16)
     for column in ("what it is", "last round", "95 % interval", "first round", "online"):
         shown.add_column(column, justify="left" if column == "what it is" else "right")
@@ -52,8 +53,7 @@ def comparison_table(comparison: Comparison) -> Table:
     ]
     if comparison.gap is not None:
         lines += gap_lines(comparison.gap)
-    shown.caption = Text("\n".join([*lines, _ABOUT_INTERVALS]))
-    return shown
+    return with_notes(shown, "\n".join([*lines, _ABOUT_INTERVALS]))
 
 
 def gap_lines(gap: Gap) -> list[str]:
