@@ -93,7 +93,10 @@ def restore(saved: Checkpoint, distribution: TaskDistribution, algorithm: Algori
 
 def changed_since(saved: Checkpoint, distribution: TaskDistribution) -> list[str]:
     """What all tasks share and is not as it was in training; empty where the checkpoint does not say."""
-    then, now = saved.meta.get("fingerprint", {}), distribution.fingerprint()
+    then = saved.meta.get("fingerprint")
+    if not then:
+        return []  # without compiling the model
+    now = distribution.fingerprint()
     return [name for name in then if now.get(name) != then[name]]
 
 

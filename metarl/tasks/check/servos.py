@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,40 +85,36 @@ def _dead_motors(robot: _Robot) -> list[Remark]:
     ]
 
 
-def _strengths(robot: _Robot) -> list[Remark]:
-    found = []
+def _strengths(robot: _Robot) -> Iterator[Remark]:
     for effect in robot.effects("motor_strength") if robot.acts_on_controls else ():
         chosen = effect.entry.dimensions
         servos = {i: name for i, name in robot.servos.items() if chosen is None or i in chosen}
         if servos:
-            text = (
+            yield Remark(
                 f"effects.{effect.name}: motor_strength multiplies what a servo ({', '.join(servos.values())}) is "
                 "told, the place or the velocity that it drives to, and not its force. For its force write under vary: "
-                f"{effect.name}: {{field: {robot.force_of(list(servos))}, prior: ...}}"
+                f"{effect.name}: {{field: {robot.force_of(list(servos))}, prior: ...}}",
+                True,
             )
-            found.append(Remark(text, True))
-    return found
 
 
-def _gears(robot: _Robot) -> list[Remark]:
+def _gears(robot: _Robot) -> Iterator[Remark]:
     """A gear of 0 is a servo without torque; any other one drives to another angle with another force."""
-    found = []
     for change in getattr(robot.family, "changes", ()):
         varied = {row for address in change.addresses if address.field == "actuator_gear" for row in address.rows}
         servos = {i: name for i, name in robot.servos.items() if i in varied}
         if servos and change.entry.mode != "zero":
-            text = (
+            yield Remark(
                 f"vary.{change.name}: the gear of a servo ({', '.join(servos.values())}) is the ratio between its "
                 "target and the joint: where it is varied, the same action drives elsewhere. For its strength write "
-                f"{change.name}: {{field: {robot.force_of(list(servos))}, prior: ...}}, with the gear for motors alone"
+                f"{change.name}: {{field: {robot.force_of(list(servos))}, prior: ...}}, with the gear for motors alone",
+                True,
             )
-            found.append(Remark(text, True))
-    return found
 
 
-def _ranges(robot: _Robot) -> list[Remark]:
+def _ranges(robot: _Robot) -> Iterator[Remark]:
     """Targets far outside of what a joint can do: degrees for radians, millimetres for metres."""
-    model, found = robot.model, []
+    model = robot.model
     for i, (low, high) in robot.module.targets_of(model).items() if robot.acts_on_controls else ():
         joint = model.actuator_trnid[i, 0]
         is_hinge, (first, last) = robot.module.is_hinge(model, joint), model.jnt_range[joint]
@@ -129,10 +126,8 @@ def _ranges(robot: _Robot) -> list[Remark]:
         else:
             continue
         hint = "ctrlrange is in radians also where a joint's range is in degrees" if is_hinge else "metres are meant"
-        text = (
+        yield Remark(
             f"the ctrlrange of {robot.servos[i]} drives joint {name} to {low:.4g} to {high:.4g} {unit}, {reach}: "
-            f"{hint}; "
-            'inheritrange="1" instead of ctrlrange takes the joint\'s range'
+            f'{hint}; inheritrange="1" instead of ctrlrange takes the joint\'s range',
+            True,
         )
-        found.append(Remark(text, True))
-    return found
