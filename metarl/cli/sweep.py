@@ -75,10 +75,11 @@ def sweep(
             found = results.read_results(root, settings)
             results.write_summary(root, about, found)
             failed = _report_ends(found, stop.signal_number, shlex.join(again))
-            from metarl.report.sweep import save_figure, sweep_table
+            from metarl.report.sweep import save_figure, sweep_notes, sweep_table
+            from metarl.report.table import with_notes
 
             save_figure(found, shown, root / "sweep.png")
-            screen.print(sweep_table(found, shown))
+            screen.print(with_notes(sweep_table(found, shown), sweep_notes(found)))
             typer.echo(f"{shown}/sweep.json\n{shown}/sweep.png")
             if failed:
                 typer.echo(f"try the failed ones again with:\n  {shlex.join(again)}", err=True)

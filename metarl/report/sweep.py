@@ -19,14 +19,7 @@ from metarl.runs.outcome import FAILED, STOPPED_EARLY
 
 def sweep_table(results: Sequence[SettingResult], title: str) -> Table:
     """A row per setting: its return after adaptation over seeds, and how many of its runs ended otherwise."""
-    caption = (
-        "Mean over seeds of the mean return per episode on validation tasks (or those of evaluation.split), "
-        "undiscounted, at a run's last evaluation; 95 % t interval over seeds. Runs stopped early count with the "
-        "return that they were stopped at."
-    )
-    if rivals := [result.name for result in results if result.is_rival]:
-        caption += f"\nThese seeds do not tell the best from {', '.join(rivals)} (paired t tests, Holm's correction)."
-    shown = Table(title=Text(title), caption=Text(caption), title_justify="left", caption_justify="left")
+    shown = Table(title=Text(title), title_justify="left")
     shown.add_column("setting", overflow="fold")
     for column in ("before", "return after adaptation", "95 % interval", "seeds"):
         shown.add_column(column, justify="right", no_wrap=True)
@@ -42,6 +35,18 @@ def sweep_table(results: Sequence[SettingResult], title: str) -> Table:
         numbers += ["-" if r.ci95 is None else interval(r.ci95), f"{len(r.scores)}/{len(r.runs)}"]
         shown.add_row(Text(r.name), *numbers, ", ".join(marks), style="bold" if r.is_best else None)
     return shown
+
+
+def sweep_notes(results: Sequence[SettingResult]) -> str:
+    """What the numbers of `sweep_table` are, and which settings these seeds do not tell from the best."""
+    notes = (
+        "Mean over seeds of the mean return per episode on validation tasks (or those of evaluation.split), "
+        "undiscounted, at a run's last evaluation; 95 % t interval over seeds. Runs stopped early count with the "
+        "return that they were stopped at."
+    )
+    rivals = [result.name for result in results if result.is_rival]
+    untold = f"\nThese seeds do not tell the best from {', '.join(rivals)} (paired t tests, Holm's correction)."
+    return notes + (untold if rivals else "")
 
 
 def save_figure(results: Sequence[SettingResult], title: str, path: Path) -> None:
